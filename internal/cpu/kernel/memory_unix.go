@@ -1,0 +1,33 @@
+//go:build unix
+
+package kernel
+
+import (
+	"fmt"
+	"syscall"
+	"unsafe"
+)
+
+// Alloc returns n zeroed floats outside the Go heap, aligned to a page. It panics when the system has no memory left, as the
+// runtime does. [Free] gives them back.
+func Alloc(n int) []float32 {
+	if n == 0 {
+		return nil
+	}
+	b, err := syscall.Mmap(-1, 0, roundUp(n*4, 4096), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		panic(fmt.Sprintf("kernel: out of memory allocating %d bytes: %v", n*4, err))
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4)[:n]
+}
+
+// Free releases memory from [Alloc]; s must start where Alloc's slice did and keep its capacity. Free of nil does nothing.
+func Free(s []float32) {
+	if cap(s) == 0 {
+		return
+	}
+	b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), cap(s)*4)
+	if err := syscall.Munmap(b); err != nil {
+		panic(fmt.Sprintf("kernel: free of memory that was not allocated: %v", err))
+	}
+}

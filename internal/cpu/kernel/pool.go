@@ -1,0 +1,106 @@
+package kernel
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+)
+
+// Pool is a set of threads that run kernels of one instruction set. Its methods may be called from several goroutines; one
+// kernel runs at a time.
+type Pool struct {
+	mu      sync.Mutex
+	k       kernels
+	isa     ISA
+	threads int
+}
+
+// NewPool starts threads-1 threads (the caller of a kernel works too); 0 threads means one for each processor that Go may use.
+// An isa that this processor or this build cannot run is an error of class unavailable.
+func NewPool(threads int, isa ISA) (*Pool, error) {
+	if threads <= 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	if isa != Generic && !runnable(isa) {
+		return nil, exitcode.Errorf(exitcode.Unavailable, "instruction set %v is not available on this processor or in this build", isa)
+	}
+	k, err := newKernels(isa, threads)
+	if err != nil {
+		return nil, fmt.Errorf("start %d %v threads: %w", threads, isa, err)
+	}
+	return &Pool{k: k, isa: isa, threads: threads}, nil
+}
+
+// Close ends the threads and frees the scratch memory. The pool must be idle and is unusable afterwards.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.k != nil {
+		p.k.close()
+		p.k = nil
+	}
+}
+
+// Threads is the number of threads that work on a kernel.
+func (p *Pool) Threads() int { return p.threads }
+
+// ISA is the instruction set that the pool was made for.
+func (p *Pool) ISA() ISA { return p.isa }
+
+// Peak measures the rate of independent multiply-adds in GFLOPS over all threads, the yardstick for benchmarks.
+func (p *Pool) Peak() float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.k.peak()
+}
+
+// checkPrecision reports a precision that the pool's instruction set lacks.
+func (p *Pool) checkPrecision(prec Precision) error {
+	if prec == Mixed && !p.isa.BF16() {
+		return exitcode.Errorf(exitcode.Unavailable, "mixed precision needs bf16 dot products (AVX512_BF16), which instruction set %v lacks", p.isa)
+	}
+	return nil
+}
+
+// kernels is what an implementation provides. Arguments were checked; strides were filled in; nil slices mean absent.
+type kernels interface {
+	close()
+	peak() float64
+	packConv(s ConvShape, oihw []float32, prec Precision) packed
+	packLinear(in int, parts [][]float32, geglu bool, prec Precision) packed
+	reserveConv(s ConvShape, w *ConvWeights)
+	reserveLinear(s LinearShape, w *LinearWeights)
+	reserveAttention(s AttentionShape, prec Precision)
+	conv(s ConvShape, w *ConvWeights, x, y []float32, e Epilogue)
+	linear(s LinearShape, w *LinearWeights, x, y []float32, e Epilogue)
+	attention(s AttentionShape, q, k, v, o []float32, prec Precision)
+	groupNorm(s GroupNormShape, x, gamma, beta, scaleShift, y []float32)
+	layerNorm(rows, c int, eps float64, x, gamma, beta, y []float32)
+	activate(a Act, x, y []float32)
+	scale(f float32, x, y []float32)
+	add(dst, a, b []float32)
+	geglu(rows, c int, x, y []float32)
+	addRowsPerSample(n, t, c int, x, v []float32, ldv int, y []float32)
+	addRows(n, t, c int, x, pos, y []float32)
+	modulate(n, t, c int, x, s []float32, lds int, y []float32)
+	copyColumns(rows, n int, x []float32, ldx int, y []float32, ldy int)
+	broadcast(n, t, c int, v []float32, ldv int, y []float32)
+	upsample2(n, h, w, c int, x, y []float32)
+	avgPool2(n, h, w, c int, x, y []float32)
+	transpose(n, rows, cols int, x, y []float32)
+	embed(ids []float32, dim int, table, y []float32)
+	codeIndex(rows, c, v int, z, codebook, idx []float32)
+	quantize(rows, c int, z, codebook, idx, y []float32)
+	gaussianSample(rows, c int, moments, noise, y []float32)
+	timeEmbedding(t []float32, dim int, freq, y []float32)
+}
+
+// packed is what packing gives: the algorithm, the packed floats (bf16 pairs count as one), and two implementation-defined
+// sizes.
+type packed struct {
+	algo string
+	data []float32
+	kind int
+}
