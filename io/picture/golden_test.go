@@ -1,0 +1,294 @@
+package picture
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strings"
+	"testing"
+
+	"github.com/ldm-batch/ldm-batch/internal/golden"
+)
+
+// reference is one entry of the expected results.
+type reference struct {
+	Name, Format, Mode, Must string
+	Size                     [2]int
+	RGB                      string `json:"rgb_sha256"`
+}
+
+// pixels reads uint8 tensors of a safetensors file.
+type pixels map[string]struct {
+	Shape []int  `json:"shape"`
+	DType string `json:"dtype"`
+	Data  [2]int `json:"data_offsets"`
+	bytes []byte
+}
+
+func readPixels(t *testing.T, path string) pixels {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := binary.LittleEndian.Uint64(b)
+	raw := map[string]json.RawMessage{}
+	if err := json.Unmarshal(b[8:8+n], &raw); err != nil {
+		t.Fatal(err)
+	}
+	delete(raw, "__metadata__")
+	out := pixels{}
+	for name, v := range raw {
+		e := out[name]
+		if err := json.Unmarshal(v, &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.DType != "U8" {
+			t.Fatalf("%s: dtype %s", name, e.DType)
+		}
+		e.bytes = b[8+n:][e.Data[0]:e.Data[1]]
+		out[name] = e
+	}
+	return out
+}
+
+// tally sums up one folder's comparison.
+type tally struct {
+	files, equal, within, refused, other int
+	samples, off1, off2, max             int
+}
+
+func (c *tally) add(got, want []uint8) (maxDiff int, beyond1 float64) {
+	over := 0
+	for i, v := range got {
+		d := abs(int(v) - int(want[i]))
+		c.samples++
+		if d > 0 {
+			c.off1++
+		}
+		if d > 1 {
+			c.off2++
+			over++
+		}
+		maxDiff = max(maxDiff, d)
+	}
+	c.max = max(c.max, maxDiff)
+	if maxDiff == 0 {
+		c.equal++
+	}
+	return maxDiff, float64(over) / float64(max(1, len(got)))
+}
+
+// TestGolden decodes every reference file. JPEG may differ by 1 level in 99.9 % of the samples and by 2 at most, everything
+// else must be equal; files marked error must be refused without a large allocation.
+func TestGolden(t *testing.T) {
+	dir := golden.Dir(t, "images", "decode")
+	b, err := os.ReadFile(filepath.Join(dir, "expected.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var expected struct{ Files map[string]reference }
+	if err := json.Unmarshal(b, &expected); err != nil {
+		var list struct{ Files []reference }
+		if err := json.Unmarshal(b, &list); err != nil {
+			t.Fatal(err)
+		}
+		expected.Files = map[string]reference{}
+		for _, r := range list.Files {
+			expected.Files[r.Name] = r
+		}
+	}
+	want := readPixels(t, filepath.Join(dir, "expected.safetensors"))
+	files, err := filepath.Glob(filepath.Join(dir, "files", "*", "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %d files, %v", dir, len(files), err)
+	}
+	if len(files) != len(expected.Files) {
+		t.Errorf("%d files, %d expected results", len(files), len(expected.Files))
+	}
+	sums := map[string]*tally{}
+	var d Decoder
+	for _, path := range files {
+		name, _ := filepath.Rel(filepath.Join(dir, "files"), path)
+		name = filepath.ToSlash(name)
+		ref, ok := expected.Files[name]
+		if !ok {
+			t.Errorf("%s: no expected result", name)
+			continue
+		}
+		folder := strings.SplitN(name, "/", 2)[0]
+		c := sums[folder]
+		if c == nil {
+			c = &tally{}
+			sums[folder] = c
+		}
+		c.files++
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkReference(t, &d, c, name, data, ref, want)
+	}
+	var folders []string
+	for f := range sums {
+		folders = append(folders, f)
+	}
+	sort.Strings(folders)
+	for _, f := range folders {
+		c := sums[f]
+		t.Logf("%-8s %3d files: %3d equal, %d within tolerance, %3d refused, %d decoded without a reference; max diff %d, "+
+			"%d of %d samples differ, %d by more than 1", f, c.files, c.equal, c.within, c.refused, c.other, c.max, c.off1, c.samples, c.off2)
+	}
+}
+
+func checkReference(t *testing.T, d *Decoder, c *tally, name string, data []byte, ref reference, want pixels) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	img, err := d.Decode(data, DefaultOptions())
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+		t.Errorf("%s: %d bytes allocated", name, n)
+	}
+	h, perr := Probe(data, Limits{})
+	if err == nil && perr != nil {
+		t.Errorf("%s: decoded, but Probe says %v", name, perr)
+	}
+	if err != nil {
+		var e *Error
+		if !as(err, &e) || e.Kind == "" || e.Format == "" && e.Kind != KindUnknownFormat && e.Kind != KindEmpty {
+			t.Errorf("%s: error without a class or format: %v", name, err)
+		}
+		if ref.Must == "equal" {
+			t.Errorf("%s: %v", name, err)
+		}
+		c.refused++
+		if ref.Must == "either" || testing.Verbose() && strings.HasPrefix(name, "hostile") {
+			t.Logf("%s (%s): %v", name, ref.Must, err)
+		}
+		return
+	}
+	if ref.Must == "error" {
+		t.Errorf("%s: decoded to %dx%d, must be refused", name, img.W, img.H)
+		return
+	}
+	key := name
+	for _, k := range []string{name + "#exif", name + "#high_byte"} {
+		if _, ok := want[k]; ok {
+			key = k
+		}
+	}
+	w, ok := want[key]
+	if !ok {
+		if ref.Must == "equal" {
+			t.Errorf("%s: no reference pixels", name)
+		}
+		c.other++
+		t.Logf("%s (%s): decoded, no reference pixels; notes %v", name, ref.Must, img.Notes)
+		return
+	}
+	if w.Shape[0] != img.H || w.Shape[1] != img.W || w.Shape[2] != 3 {
+		t.Errorf("%s: %dx%d, reference %v", name, img.W, img.H, w.Shape)
+		return
+	}
+	diff, beyond := c.add(img.Pix, w.bytes)
+	switch tolerant := img.Format == JPEG && diff <= 2 && beyond <= 0.001; {
+	case diff == 0:
+	case tolerant:
+		c.within++
+	default:
+		t.Errorf("%s: differs by up to %d, %.2f %% by more than 1", name, diff, 100*beyond)
+	}
+	if ref.Must != "equal" {
+		return
+	}
+	if h.Mode != ref.Mode || img.Mode != ref.Mode {
+		t.Errorf("%s: mode %s, by header %s, reference %s", name, img.Mode, h.Mode, ref.Mode)
+	}
+	if h.W != ref.Size[0] || h.H != ref.Size[1] {
+		t.Errorf("%s: header says %dx%d, reference %v", name, h.W, h.H, ref.Size)
+	}
+	if diff == 0 && key == name && ref.RGB != "" {
+		if s := sha256.Sum256(img.Pix); hex.EncodeToString(s[:]) != ref.RGB {
+			t.Errorf("%s: hash of the pixels differs though they are equal", name)
+		}
+	}
+}
+
+func as(err error, target **Error) bool {
+	e, ok := err.(*Error)
+	*target = e
+	return ok
+}
+
+// TestGoldenClip checks Pillow's own conversion of 16-bit gray, which is not the default.
+func TestGoldenClip(t *testing.T) {
+	dir := golden.Dir(t, "images", "decode")
+	want := readPixels(t, filepath.Join(dir, "expected.safetensors"))
+	opt := DefaultOptions()
+	opt.Gray16 = Clip
+	n := 0
+	for key := range want {
+		name, ok := strings.CutSuffix(key, "#high_byte")
+		if !ok {
+			continue
+		}
+		n++
+		data, err := os.ReadFile(filepath.Join(dir, "files", filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := Decode(data, opt)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if string(img.Pix) != string(want[name].bytes) {
+			t.Errorf("%s: clipped pixels differ from the reference", name)
+		}
+		if !img.Depth16 {
+			t.Errorf("%s: not reported as 16 bit", name)
+		}
+	}
+	if n == 0 {
+		t.Fatal("no 16-bit case")
+	}
+}
+
+// TestGoldenUnturned decodes without the EXIF turn.
+func TestGoldenUnturned(t *testing.T) {
+	dir := golden.Dir(t, "images", "decode")
+	want := readPixels(t, filepath.Join(dir, "expected.safetensors"))
+	n := 0
+	for key := range want {
+		name, ok := strings.CutSuffix(key, "#exif")
+		if !ok {
+			continue
+		}
+		n++
+		data, err := os.ReadFile(filepath.Join(dir, "files", filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := Decode(data, Options{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if w := want[name]; fmt.Sprint(w.Shape) != fmt.Sprint([]int{img.H, img.W, 3}) || string(img.Pix) != string(w.bytes) {
+			t.Errorf("%s: unturned pixels differ from the reference", name)
+		}
+		if img.Orientation < 2 {
+			t.Errorf("%s: orientation %d", name, img.Orientation)
+		}
+	}
+	if n == 0 {
+		t.Fatal("no turned case")
+	}
+}

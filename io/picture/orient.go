@@ -1,0 +1,54 @@
+package picture
+
+// orient turns the picture by its orientation 2..8 so that row 0 is the top and column 0 the left (TIFF 6.0, tag 274).
+func (d *Decoder) orient(m *Image) {
+	if m.Orientation < 2 || m.Orientation > 8 {
+		return
+	}
+	// Source position of the output's (0,0), and the steps in the source for one output column and one output row.
+	w, h := m.W, m.H
+	var x0, y0, colx, coly, rowx, rowy int
+	switch m.Orientation {
+	case 2:
+		x0, colx, rowy = w-1, -1, 1
+	case 3:
+		x0, y0, colx, rowy = w-1, h-1, -1, -1
+	case 4:
+		y0, colx, rowy = h-1, 1, -1
+	case 5:
+		coly, rowx = 1, 1
+	case 6:
+		y0, coly, rowx = h-1, -1, 1
+	case 7:
+		x0, y0, coly, rowx = w-1, h-1, -1, -1
+	case 8:
+		x0, coly, rowx = w-1, 1, -1
+	}
+	ow, oh := w, h
+	if m.Orientation >= 5 {
+		ow, oh = h, w
+	}
+	start, col, row := y0*w+x0, coly*w+colx, rowy*w+rowx
+
+	out := grow(d.turn, len(m.Pix))
+	i := 0
+	for y := range oh {
+		p := start + y*row
+		for range ow {
+			out[i], out[i+1], out[i+2] = m.Pix[3*p], m.Pix[3*p+1], m.Pix[3*p+2]
+			i += 3
+			p += col
+		}
+	}
+	m.Pix, d.turn = out, m.Pix
+	if m.Alpha != nil {
+		a := make([]uint8, len(m.Alpha))
+		for y := range oh {
+			for x := range ow {
+				a[y*ow+x] = m.Alpha[start+y*row+x*col]
+			}
+		}
+		m.Alpha = a
+	}
+	m.W, m.H = ow, oh
+}
