@@ -1,0 +1,188 @@
+package weights
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/weights/safetensors"
+	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
+)
+
+// FirstStagePrefix is where latent diffusion checkpoints keep their autoencoder.
+const FirstStagePrefix = "first_stage_model."
+
+// ConvertOptions say what [Convert] changes.
+type ConvertOptions struct {
+	EMA            bool  // take the moving average in place of the raw weights and drop its own entries
+	DType          DType // store floating-point tensors as F64, F32, F16 or BF16; 0 keeps each type
+	FirstStageOnly bool  // only the autoencoder, its names without [FirstStagePrefix]
+}
+
+// Validate checks the options.
+func (o ConvertOptions) Validate() error {
+	if o.DType != 0 && !o.DType.Float() {
+		return exitcode.Errorf(exitcode.Usage, "conversion to %v: use F64, F32, F16 or BF16", o.DType)
+	}
+	if o.EMA && o.FirstStageOnly {
+		return exitcode.Errorf(exitcode.Usage, "the first stage has no moving average")
+	}
+	return nil
+}
+
+// Convert writes the tensors of a file as safetensors with the metadata {"format": "pt"}. Tensors are written one after
+// the other, wide types first and by name, so that every one is aligned; only one strided tensor is in memory at a time.
+// Tensors that share a storage are written separately. F64 values go to half types through float32.
+// A value that DType cannot hold (beyond ±65504 in F16) is an error.
+func Convert(in *File, out io.Writer, opt ConvertOptions) error {
+	if err := opt.Validate(); err != nil {
+		return err
+	}
+	tensors, err := selectTensors(in, opt)
+	if err != nil {
+		return exitcode.With(exitcode.Data, err)
+	}
+	entries := make([]safetensors.Entry, len(tensors))
+	for i, t := range tensors {
+		d := t.DType
+		if opt.DType != 0 && d.Float() {
+			d = opt.DType
+		}
+		entries[i] = safetensors.Entry{Name: t.Name, DType: d, Shape: t.Shape, Data: func() io.Reader {
+			if d == t.DType {
+				return t.Reader()
+			}
+			return &converter{t: t, to: d}
+		}}
+	}
+	slices.SortStableFunc(entries, func(a, b safetensors.Entry) int {
+		return cmp.Or(cmp.Compare(b.DType.Size(), a.DType.Size()), strings.Compare(a.Name, b.Name))
+	})
+	return safetensors.Write(out, entries, map[string]string{"format": "pt"})
+}
+
+// selectTensors picks and renames what is to be written.
+func selectTensors(in *File, opt ConvertOptions) ([]*Tensor, error) {
+	var out []*Tensor
+	var missing []string
+	shadows := 0
+	for _, t := range in.tensors {
+		switch {
+		case opt.FirstStageOnly:
+			if name, ok := strings.CutPrefix(t.Name, FirstStagePrefix); ok {
+				out = append(out, t.Renamed(name))
+			}
+			continue
+		case !opt.EMA:
+		case strings.HasPrefix(t.Name, EMAPrefix):
+			continue
+		default:
+			s, ok := EMAName(t.Name)
+			if !ok {
+				break
+			}
+			shadow, found := in.byName[s]
+			if !found {
+				missing = append(missing, s)
+				break
+			}
+			if !slices.Equal(shadow.Shape, t.Shape) {
+				return nil, fmt.Errorf("%s has shape %v, its average %v", t.Name, t.Shape, shadow.Shape)
+			}
+			shadows++
+			t = shadow.Renamed(t.Name)
+		}
+		out = append(out, t)
+	}
+	switch {
+	case opt.FirstStageOnly && len(out) == 0:
+		return nil, fmt.Errorf("the file holds no %s entries", FirstStagePrefix)
+	case len(missing) > 0:
+		return nil, fmt.Errorf("the moving average is incomplete: %d missing: %s", len(missing), abridge(missing))
+	case opt.EMA && shadows == 0:
+		return nil, errors.New("the file holds no moving average")
+	}
+	return out, nil
+}
+
+// converter streams a tensor in another floating-point type.
+type converter struct {
+	t    *Tensor
+	to   DType
+	src  io.Reader
+	raw  []byte
+	done int // elements
+	out  bytes.Buffer
+}
+
+func (c *converter) Read(p []byte) (int, error) {
+	if c.out.Len() == 0 {
+		if err := c.next(); err != nil {
+			return 0, err
+		}
+	}
+	return c.out.Read(p)
+}
+
+// next converts up to 64 Ki elements.
+func (c *converter) next() error {
+	n, es := min(64<<10, c.t.NumElements()-c.done), c.t.DType.Size()
+	if n == 0 {
+		return io.EOF
+	}
+	if c.src == nil {
+		c.src, c.raw = c.t.Reader(), make([]byte, n*es)
+	}
+	raw := c.raw[:n*es]
+	if _, err := io.ReadFull(c.src, raw); err != nil {
+		return err
+	}
+	le := binary.LittleEndian
+	var b [8]byte
+	for i := range n {
+		v := element(raw[i*es:], c.t.DType)
+		f := float32(v)
+		ok := !math.IsInf(float64(f), 0) || math.IsInf(v, 0)
+		switch c.to {
+		case F64:
+			le.PutUint64(b[:], math.Float64bits(v))
+			ok = true
+		case F32:
+			le.PutUint32(b[:], math.Float32bits(f))
+		case F16, BF16:
+			round := tensor.Float32ToHalf
+			if c.to == BF16 {
+				round = tensor.Float32ToBF16
+			}
+			h, fits := round(f)
+			le.PutUint16(b[:], h)
+			ok = ok && fits
+		}
+		if !ok {
+			return exitcode.Errorf(exitcode.Data, "tensor %q, element %d: %g does not fit %v", c.t.Name, c.done+i, v, c.to)
+		}
+		c.out.Write(b[:c.to.Size()])
+	}
+	c.done += n
+	return nil
+}
+
+func element(b []byte, d DType) float64 {
+	le := binary.LittleEndian
+	switch d {
+	case F64:
+		return math.Float64frombits(le.Uint64(b))
+	case F32:
+		return float64(math.Float32frombits(le.Uint32(b)))
+	case F16:
+		return float64(tensor.HalfToFloat32(le.Uint16(b)))
+	}
+	return float64(math.Float32frombits(uint32(le.Uint16(b)) << 16))
+}
