@@ -1,0 +1,324 @@
+package dataset
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"os"
+	"slices"
+	"strconv"
+)
+
+// Row is one row. All slices belong to the caller.
+type Row struct {
+	Index      int64  // in the data set
+	File       int    // index into Dataset.Files
+	RowInFile  int64  //
+	RowGroup   int    // within the file
+	RowInGroup int64  //
+	ID         string // of the id column, else "<file name>#<row in file>"
+	Image      []byte // encoded; nil when Err is set
+	Path       string // the path stored beside the bytes, "" when there is none
+	Err        error  // why there is no image, or no id; an *Error with a row class
+
+	Images []Image // of the further image columns
+
+	Label     int64  // class number, -1 when there is none
+	LabelName string // name of the class or the text of the label, where known
+	HasLabel  bool   // false for -1 ("no label"), for null, and without a label column
+	LabelErr  error  // null, or outside the class names; an *Error of class row.label. Only jobs that need labels mind.
+
+	Values []any // of the further columns; nil is null, see Kind for the types
+}
+
+// Image is the image of a further column.
+type Image struct {
+	Bytes []byte // encoded; nil when Err is set
+	Path  string
+	Err   error
+}
+
+// Rows streams rows from (included) to (excluded), in order. A row that cannot be used is delivered with its Err set; an error
+// ends the stream and is the last thing delivered, with no row. Row groups and pages before the range are passed over unread.
+//
+// Every row group read to its end is checked against the footer's row count, so a stream that ends without an error has
+// delivered to-from rows.
+func (d *Dataset) Rows(ctx context.Context, from, to int64) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		if from < 0 || to > d.rows || from > to {
+			yield(Row{}, fmt.Errorf("input: rows %d to %d of a data set of %d", from, to, d.rows))
+			return
+		}
+		var root *os.Root
+		if d.spec.AllowPaths != "" {
+			var err error
+			if root, err = os.OpenRoot(d.spec.AllowPaths); err != nil {
+				yield(Row{}, fmt.Errorf("input: root of image paths: %w", err))
+				return
+			}
+			defer root.Close()
+		}
+		for from < to {
+			k := d.Locate(from).File
+			f := d.files[k]
+			end := min(to, f.first+f.rows)
+			c := cursor{d: d, file: k, f: f, root: root}
+			read := c.parquet
+			if f.pictures != nil {
+				read = c.pictures
+			}
+			stopped, err := read(ctx, from-f.first, end-f.first, yield)
+			if err != nil {
+				yield(Row{}, data(at(err, f.name, -1, -1, "")))
+			}
+			if err != nil || stopped {
+				return
+			}
+			from = end
+		}
+	}
+}
+
+// cursor reads the rows of one file.
+type cursor struct {
+	d       *Dataset
+	file    int
+	f       *file
+	root    *os.Root
+	group   int
+	columns []*columnReader
+	cells   []cell
+}
+
+// cell is the value of a scalar slot in the current row. Its bytes are valid until the next row.
+type cell struct {
+	value scalar
+	list  []any
+}
+
+// parquet delivers rows from..to of the file.
+func (c *cursor) parquet(ctx context.Context, from, to int64, yield func(Row, error) bool) (stopped bool, err error) {
+	r, err := c.f.open()
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	c.cells = make([]cell, len(c.f.slots.leaves))
+	c.columns = make([]*columnReader, len(c.f.slots.leaves))
+	for from < to {
+		loc := c.d.Locate(c.f.first + from)
+		c.group = loc.RowGroup
+		g := c.f.groups[c.group]
+		if err := c.start(r, g, loc.RowInGroup); err != nil {
+			return false, err
+		}
+		end := min(to-g.first, g.rows)
+		for i := loc.RowInGroup; i < end; i++ {
+			if err := ctx.Err(); err != nil {
+				return false, err
+			}
+			row, err := c.row(g.first+i, i)
+			if err != nil {
+				return false, err
+			}
+			if !yield(row, nil) {
+				return true, nil
+			}
+		}
+		if end == g.rows {
+			for k, col := range c.columns {
+				if err := guard(col.finish); err != nil {
+					return false, c.at(err, -1, k)
+				}
+			}
+		}
+		from = g.first + end
+	}
+	return false, nil
+}
+
+func (c *cursor) at(err error, row int64, slot int) error {
+	return at(err, c.f.name, c.group, row, c.f.slots.leaves[slot].path)
+}
+
+// start opens the columns of a row group at a row.
+func (c *cursor) start(r *os.File, g group, skip int64) error {
+	for k, s := range c.f.slots.leaves {
+		err := guard(func() (err error) {
+			if c.columns[k], err = newColumnReader(r, c.f.size, s.typ, g.chunks[k], c.d.lim, c.columns[k]); err != nil {
+				return err
+			}
+			return c.columns[k].skip(skip)
+		})
+		if err != nil {
+			return c.at(err, -1, k)
+		}
+	}
+	return nil
+}
+
+// row reads the next row of every column.
+func (c *cursor) row(inFile, inGroup int64) (Row, error) {
+	s := &c.f.slots
+	for k, col := range c.columns {
+		if col.typ.maxRep > 0 {
+			continue // read with its converter, below
+		}
+		err := guard(func() error {
+			return col.nextRow(func(v scalar, _ uint8) error {
+				c.cells[k].value = v
+				return nil
+			})
+		})
+		if err != nil {
+			return Row{}, c.at(err, inFile, k)
+		}
+	}
+	row := Row{Index: c.f.first + inFile, File: c.file, RowInFile: inFile, RowGroup: c.group, RowInGroup: inGroup, Label: -1}
+	main := c.image(s.image, inFile)
+	row.Image, row.Path, row.Err = main.Bytes, main.Path, main.Err
+	for _, x := range s.extra {
+		row.Images = append(row.Images, c.image(x, inFile))
+	}
+	c.id(&row)
+	c.label(&row)
+	for _, v := range s.values {
+		x, err := c.value(v, inFile)
+		if err != nil {
+			return Row{}, err
+		}
+		row.Values = append(row.Values, x)
+	}
+	return row, nil
+}
+
+func (c *cursor) image(s imageSlots, inFile int64) (m Image) {
+	fail := func(err error) {
+		m.Bytes, m.Err = nil, at(err, c.f.name, c.group, inFile, s.name)
+	}
+	hasPath := s.path >= 0 && !c.cells[s.path].value.null
+	if hasPath {
+		m.Path = string(c.cells[s.path].value.bytes)
+	}
+	switch {
+	case s.bytes >= 0 && !c.cells[s.bytes].value.null:
+		b := c.cells[s.bytes].value.bytes
+		switch {
+		case len(b) == 0:
+			fail(errorf(RowEmpty, "image has zero bytes"))
+		case int64(len(b)) > c.d.lim.MaxImageBytes:
+			fail(errorf(RowTooLarge, "image of %d bytes is over the limit of %d", len(b), c.d.lim.MaxImageBytes))
+		default:
+			m.Bytes = slices.Clone(b)
+		}
+	case hasPath:
+		b, err := byPath(c.root, m.Path, c.d.lim.MaxImageBytes)
+		if m.Bytes = b; err != nil {
+			fail(err)
+		} else if len(b) == 0 {
+			fail(errorf(RowEmpty, "file %s has zero bytes", shorten(m.Path)))
+		}
+	default:
+		fail(errorf(RowNull, "image is null"))
+	}
+	return m
+}
+
+func (c *cursor) id(row *Row) {
+	s := c.f.slots.id
+	row.ID = c.f.rowID(row.RowInFile)
+	x, given := c.scalar(s)
+	switch {
+	case !given:
+	case x == nil:
+		if row.Err == nil {
+			row.Image, row.Err = nil, at(errorf(RowID, "id is null"), c.f.name, c.group, row.RowInFile, s.path)
+		}
+	default:
+		row.ID = fmt.Sprint(x)
+	}
+}
+
+func (c *cursor) label(row *Row) {
+	s := c.f.slots.label
+	names := c.d.features.ClassNames
+	x, given := c.scalar(s)
+	fail := func(format string, args ...any) {
+		row.LabelErr = at(errorf(RowLabel, format, args...), c.f.name, c.group, row.RowInFile, s.path)
+	}
+	if !given {
+		return
+	}
+	switch x := x.(type) {
+	case nil:
+		fail("label is null")
+	case string:
+		row.LabelName, row.HasLabel = x, true
+		if row.Label = int64(slices.Index(names, x)); row.Label < 0 && len(names) > 0 {
+			row.HasLabel = false
+			fail("label %s is none of the %d classes", shorten(x), len(names))
+		}
+	default:
+		n, err := strconv.ParseInt(fmt.Sprint(x), 10, 64)
+		if b, ok := x.(bool); ok {
+			n, err = 0, nil
+			if b {
+				n = 1
+			}
+		}
+		switch {
+		case err == nil && n == -1: // "no label", as test splits have
+		case err != nil || n < 0 || len(names) > 0 && n >= int64(len(names)):
+			fail("label %v is outside its %d classes", x, len(names))
+		default:
+			row.Label, row.HasLabel = n, true
+			if len(names) > 0 {
+				row.LabelName = names[n]
+			}
+		}
+	}
+}
+
+// scalar returns the value of a column that is not a list; given is false when there is no such column.
+func (c *cursor) scalar(s valueSlot) (x any, given bool) {
+	switch {
+	case s.isPart && s.partition != nil:
+		return *s.partition, true
+	case s.isPart:
+		return nil, true
+	case s.slot < 0:
+		return nil, false
+	case c.cells[s.slot].value.null:
+		return nil, true
+	}
+	return s.conv(c.cells[s.slot].value), true
+}
+
+func (c *cursor) value(s valueSlot, inFile int64) (any, error) {
+	if !s.list {
+		x, _ := c.scalar(s)
+		return x, nil
+	}
+	var list []any
+	err := guard(func() error {
+		return c.columns[s.slot].nextRow(func(v scalar, def uint8) error {
+			switch {
+			case def < s.listDef: // null list
+			case def == s.listDef:
+				list = []any{}
+			case v.null:
+				list = append(list, nil)
+			default:
+				list = append(list, s.conv(v))
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, c.at(err, inFile, s.slot)
+	}
+	if list == nil {
+		return nil, nil
+	}
+	return list, nil
+}
