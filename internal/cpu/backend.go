@@ -1,0 +1,59 @@
+package cpu
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/ldm-batch/ldm-batch/internal/cpu/kernel"
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/plan"
+)
+
+// Options configure a backend.
+type Options struct {
+	Threads   int              // 0: one for each processor that this process may use
+	ISA       kernel.ISA       // instruction set; kernel.Detect() for the best
+	Precision kernel.Precision // FP32 or Mixed
+}
+
+// DefaultOptions uses every processor, the best instruction set and float32.
+func DefaultOptions() Options {
+	return Options{ISA: kernel.Detect(), Precision: kernel.FP32}
+}
+
+// Backend implements [plan.Backend].
+type Backend struct {
+	pool *kernel.Pool
+	prec kernel.Precision
+	mu   sync.Mutex // one plan runs at a time
+}
+
+// Open starts the thread pool.
+func Open(o Options) (*Backend, error) {
+	n := o.Threads
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	if o.Precision == kernel.Mixed && !o.ISA.BF16() {
+		return nil, exitcode.Errorf(exitcode.Unavailable, "precision mixed needs a processor with bf16 dot products (AVX512_BF16); this one runs %v; use fp32", o.ISA)
+	}
+	pool, err := kernel.NewPool(n, o.ISA)
+	if err != nil {
+		return nil, err
+	}
+	return &Backend{pool: pool, prec: o.Precision}, nil
+}
+
+// Name says what runs: instruction set, threads, precision.
+func (b *Backend) Name() string {
+	return fmt.Sprintf("cpu %s, %d threads, %s", b.pool.ISA(), b.pool.Threads(), b.prec)
+}
+
+// Close stops the thread pool. Models and executables must be closed before.
+func (b *Backend) Close() { b.pool.Close() }
+
+// NewModel implements [plan.Backend].
+func (b *Backend) NewModel(w plan.WeightSource) plan.Model {
+	return &Model{backend: b, source: w, raw: map[string][]float32{}, conv: map[string]*kernel.ConvWeights{}, linear: map[string]*kernel.LinearWeights{}}
+}

@@ -1,0 +1,221 @@
+package plan
+
+// Place says where a value lives.
+type Place uint8
+
+const (
+	Arena  Place = iota // in the arena, at Offset
+	Param               // a weight, by Name
+	Input               // handed in by the caller, row-major in the logical shape (NCHW)
+	Output              // handed out to the caller, row-major in the logical shape (NCHW)
+)
+
+// Value is one tensor of a plan. Shape is logical (NCHW for rank 4); in the arena rank 4 is stored NHWC.
+type Value struct {
+	ID     int
+	Name   string
+	Shape  []int
+	Place  Place
+	Offset int // in floats from the arena's start; arena values only
+
+	// A view shares the memory of another value: token sequences of images, column ranges of merged projections, outputs that
+	// overwrite an operand.
+	Base      *Value
+	ColOffset int // first column within Base's rows
+	RowStride int // floats from one row to the next, 0: as Base
+
+	producer *Step
+	first    int // index of the step that writes it
+	last     int // index of the last step that reads it
+}
+
+// Elems is the number of elements.
+func (v *Value) Elems() int {
+	n := 1
+	for _, d := range v.Shape {
+		n *= d
+	}
+	return n
+}
+
+// Cols is the length of a physical row: channels for images, the last axis otherwise.
+func (v *Value) Cols() int {
+	switch len(v.Shape) {
+	case 0:
+		return 1
+	case 4:
+		return v.Shape[1]
+	}
+	return v.Shape[len(v.Shape)-1]
+}
+
+// Rows is the number of physical rows.
+func (v *Value) Rows() int { return v.Elems() / max(v.Cols(), 1) }
+
+// Stride is the distance in floats from one physical row to the next.
+func (v *Value) Stride() int {
+	switch {
+	case v.RowStride != 0:
+		return v.RowStride
+	case v.Base != nil && v.Base.Cols() == v.Cols():
+		return v.Base.Stride()
+	}
+	return v.Cols()
+}
+
+// Root is the value that owns the memory.
+func (v *Value) Root() *Value {
+	for v.Base != nil {
+		v = v.Base
+	}
+	return v
+}
+
+// Start is the offset in floats of the first element within the root's memory.
+func (v *Value) Start() int {
+	off := 0
+	for ; v.Base != nil; v = v.Base {
+		off += v.ColOffset
+	}
+	return off
+}
+
+// Kind names what a step computes.
+type Kind string
+
+// The step kinds. In holds the operands in the order given; shapes as in package ir.
+const (
+	Conv           Kind = "conv"            // x; Weights: w (OIHW)
+	Linear         Kind = "linear"          // x; Weights: one or more (O, C) parts side by side; also 1x1 convolutions
+	GroupNorm      Kind = "group_norm"      // x; Weights: gamma, beta; ScaleShift; SiLU
+	LayerNorm      Kind = "layer_norm"      // x; Weights: gamma, beta
+	Attention      Kind = "attention"       // q, k, v
+	SiLU           Kind = "silu"            // x
+	GELU           Kind = "gelu"            // x
+	GEGLU          Kind = "geglu"           // x
+	Scale          Kind = "scale"           // x
+	Add            Kind = "add"             // a, b, ...
+	AddSample      Kind = "add_sample"      // x (N,C,H,W) or (N,T,C); v (N,C)
+	AddRows        Kind = "add_rows"        // x (N,T,C); p (T,C)
+	Modulate       Kind = "modulate"        // x (N,C,H,W); s (N,2C)
+	Concat         Kind = "concat"          // a, b, ... on channels
+	Slice          Kind = "slice"           // x; columns From..To
+	Upsample       Kind = "upsample"        // x
+	AvgPool        Kind = "avg_pool"        // x
+	Embed          Kind = "embed"           // ids; Weights: table
+	TimeEmbedding  Kind = "time_embedding"  // t
+	CodeIndex      Kind = "code_index"      // z; Weights: codebook
+	Quantize       Kind = "quantize"        // z; Weights: codebook
+	GaussianSample Kind = "gaussian_sample" // moments, noise
+	Broadcast      Kind = "broadcast"       // v (N,1,C) to (N,T,C)
+	Load           Kind = "load"            // input port to arena (NCHW to NHWC)
+	Store          Kind = "store"           // arena to output port (NHWC to NCHW)
+)
+
+// Act is an activation fused into a step's output.
+type Act uint8
+
+const (
+	NoAct Act = iota
+	ActSiLU
+	ActGELU
+)
+
+// Window describes a convolution's geometry.
+type Window struct {
+	KH, KW, Stride, Top, Left int
+	Upsample                  bool // the input is read as its nearest-neighbour doubling
+}
+
+// Step is one kernel call: Out = act(kernel(In, Weights) + Bias + SampleBias) + Residual, where the kind has these parts.
+type Step struct {
+	Kind    Kind
+	Name    string // the graph operation it ends with
+	In      []*Value
+	Weights []*Value
+	Bias    []*Value // one per weight part
+	Out     *Value
+
+	SampleBias *Value // (N, C): one row for each sample
+	Residual   *Value // same shape as Out
+	ScaleShift *Value // (N, 2C): GroupNorm only
+	Act        Act
+	SiLU       bool // GroupNorm: SiLU on the way out
+	GEGLU      bool // Linear: the output is value * GELU(gate) of a twice as wide product
+
+	Window        Window
+	Heads, Groups int
+	QKVHead       [4]int // Attention: distance between heads of q, k, v, o in floats
+	Eps, Factor   float64
+	From, To      int
+	FLOP          int64
+}
+
+// operands lists every arena or port value the step reads.
+func (s *Step) operands() []*Value {
+	vs := append([]*Value(nil), s.In...)
+	for _, v := range []*Value{s.SampleBias, s.Residual, s.ScaleShift} {
+		if v != nil {
+			vs = append(vs, v)
+		}
+	}
+	return vs
+}
+
+// replace swaps an operand.
+func (s *Step) replace(old, with *Value) {
+	for i, v := range s.In {
+		if v == old {
+			s.In[i] = with
+		}
+	}
+	for _, p := range []**Value{&s.SampleBias, &s.Residual, &s.ScaleShift} {
+		if *p == old {
+			*p = with
+		}
+	}
+}
+
+// Plan is a lowered program.
+type Plan struct {
+	Name       string
+	Steps      []*Step
+	Inputs     []*Value
+	Outputs    []*Value
+	Params     []*Value
+	ArenaElems int // arena size in floats
+	NaiveElems int // what the arena would be without reuse
+	FLOP       int64
+}
+
+// WeightSource gives the weights by state-dict name, row-major in the checkpoint's shape.
+type WeightSource interface {
+	// Load writes a tensor as float32 into dst.
+	Load(name string, dst []float32) error
+	// View returns the tensor without a copy where the storage allows it. The memory is valid as long as the source.
+	View(name string) ([]float32, bool)
+}
+
+// Backend runs plans on one device.
+type Backend interface {
+	Name() string
+	// NewModel starts a set of packed weights that plans of the same model share.
+	NewModel(w WeightSource) Model
+	Close()
+}
+
+// Model holds the packed weights of one network on a device.
+type Model interface {
+	// Compile packs the weights that the plan needs and have not been packed yet, and allocates the arena.
+	Compile(p *Plan) (Executable, error)
+	// Bytes is the memory the packed weights take.
+	Bytes() int64
+	Close()
+}
+
+// Executable is a plan ready to run. It is not safe for concurrent use.
+type Executable interface {
+	// Run reads the inputs and writes the outputs, each row-major in the logical shape, in the order of the plan's ports.
+	Run(in, out [][]float32) error
+	Close()
+}

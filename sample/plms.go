@@ -1,0 +1,50 @@
+package sample
+
+// plms makes one pseudo linear multistep step (Liu et al. 2022; reference: p_sample_plms): the first step averages the
+// prediction with one made at the next time, later ones extrapolate from up to three earlier predictions.
+func (p *Sampler) plms(d Denoiser, x []float32, k, i int, h Hooks) error {
+	e := p.eps
+	combined := p.eps2
+	old := p.history // newest last
+	switch len(old) {
+	case 0:
+		next := p.times[max(i-1, 0)]
+		trial := append([]float32(nil), x...)
+		if err := p.ddim(trial, e, k, i, nil, h); err != nil {
+			return err
+		}
+		if err := p.predict(d, trial, next, combined); err != nil {
+			return err
+		}
+		for j := range combined {
+			combined[j] = (e[j] + combined[j]) / 2
+		}
+	case 1:
+		a := old[0]
+		for j := range combined {
+			combined[j] = (float32(3*e[j]) - a[j]) / 2
+		}
+	case 2:
+		a, b := old[1], old[0]
+		for j := range combined {
+			combined[j] = (float32(23*e[j]) - float32(16*a[j]) + float32(5*b[j])) / 12
+		}
+	default:
+		a, b, c := old[2], old[1], old[0]
+		for j := range combined {
+			combined[j] = (float32(55*e[j]) - float32(59*a[j]) + float32(37*b[j]) - float32(9*c[j])) / 24
+		}
+	}
+	if err := p.ddim(x, combined, k, i, nil, h); err != nil {
+		return err
+	}
+	if len(old) == 3 {
+		oldest := old[0]
+		copy(old, old[1:])
+		copy(oldest, e)
+		old[2] = oldest
+		return nil
+	}
+	p.history = append(old, append([]float32(nil), e...))
+	return nil
+}
