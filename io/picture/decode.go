@@ -3,6 +3,7 @@ package picture
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/ldm-batch/ldm-batch/io/picture/jpegx"
 )
@@ -27,6 +28,9 @@ type Options struct {
 // DefaultOptions applies the orientation, the default limits and the high byte of 16-bit gray.
 func DefaultOptions() Options { return Options{Limits: DefaultLimits(), ApplyOrientation: true} }
 
+// panicked starts the message of an error made from a panic.
+const panicked = "decoder panic"
+
 // Decoder decodes one file after another and keeps its scratch buffers between them. The zero value is ready; it must not
 // be used by two goroutines at once.
 type Decoder struct {
@@ -44,7 +48,7 @@ type codec struct {
 }
 
 var codecs = []codec{
-	{JPEG, prefix("\xff\xd8\xff"), probeJPEG, (*Decoder).decodeJPEG},
+	{JPEG, func(b []byte) bool { return prefix("\xff\xd8")(b) && (len(b) == 2 || b[2] == 0xff) }, probeJPEG, (*Decoder).decodeJPEG},
 	{PNG, prefix(pngSignature), probePNG, (*Decoder).decodePNG},
 	{WebP, func(b []byte) bool { return len(b) >= 12 && string(b[:4]) == "RIFF" && string(b[8:12]) == "WEBP" }, probeWebP, (*Decoder).decodeWebP},
 	{GIF, func(b []byte) bool { return prefix("GIF87a")(b) || prefix("GIF89a")(b) }, probeGIF, (*Decoder).decodeGIF},
@@ -61,6 +65,33 @@ func prefix(s string) func([]byte) bool {
 	return func(b []byte) bool { return bytes.HasPrefix(b, []byte(s)) }
 }
 
+// foreign lists formats that are recognized only to be named in the error.
+var foreign = []struct {
+	name  string
+	match func([]byte) bool
+}{
+	{"avif", brand("avif", "avis")},
+	{"heif", brand("heic", "heix", "hevc", "heim", "heis", "mif1", "msf1")},
+	{"jpeg 2000", func(b []byte) bool {
+		return prefix("\x00\x00\x00\x0cjP  \r\n\x87\n")(b) || prefix("\xff\x4f\xff\x51")(b)
+	}},
+	{"jpeg xl", func(b []byte) bool { return prefix("\x00\x00\x00\x0cJXL \r\n\x87\n")(b) || prefix("\xff\x0a")(b) }},
+	{"psd", prefix("8BPS")},
+	{"openexr", prefix("\x76\x2f\x31\x01")},
+	{"radiance hdr", prefix("#?RADIANCE")},
+	{"dds", prefix("DDS ")},
+	{"ico", prefix("\x00\x00\x01\x00")},
+	{"pdf", prefix("%PDF-")},
+	{"svg", func(b []byte) bool { return bytes.Contains(b[:min(len(b), 1024)], []byte("<svg")) }},
+}
+
+// brand matches ISO base media files by their major brand.
+func brand(names ...string) func([]byte) bool {
+	return func(b []byte) bool {
+		return len(b) >= 12 && string(b[4:8]) == "ftyp" && slices.Contains(names, string(b[8:12]))
+	}
+}
+
 func find(data []byte) (*codec, error) {
 	if len(data) == 0 {
 		return nil, &Error{Kind: KindEmpty, Msg: "no bytes"}
@@ -68,6 +99,11 @@ func find(data []byte) (*codec, error) {
 	for i := range codecs {
 		if codecs[i].match(data) {
 			return &codecs[i], nil
+		}
+	}
+	for _, f := range foreign {
+		if f.match(data) {
+			return nil, &Error{Kind: KindUnsupported, Format: f.name, Msg: "this format is not decoded"}
 		}
 	}
 	return nil, &Error{Kind: KindUnknownFormat, Msg: fmt.Sprintf("starts with %q", data[:min(8, len(data))])}
@@ -81,7 +117,7 @@ func Probe(data []byte, lim Limits) (h Header, err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			h, err = Header{}, corrupt("%v", p)
+			h, err = Header{}, corrupt("%s: %v", panicked, p)
 		}
 		err = classify(err, c.name)
 	}()
@@ -112,7 +148,7 @@ func (d *Decoder) DecodeInto(img *Image, data []byte, opt Options) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			*d = Decoder{}
-			err = corrupt("%v", p)
+			err = corrupt("%s: %v", panicked, p)
 		}
 		err = classify(err, c.name)
 	}()

@@ -5,7 +5,11 @@ import "github.com/ldm-batch/ldm-batch/io/picture/jpegx"
 // JPEG: see package jpegx. A multi-picture file (MPO) gives its first picture.
 
 func probeJPEG(data []byte, lim Limits) (Header, error) {
-	i, err := jpegx.Probe(data)
+	return jpegHeader(new(jpegx.Decoder), data, lim)
+}
+
+func jpegHeader(d *jpegx.Decoder, data []byte, lim Limits) (Header, error) {
+	i, err := d.Probe(data)
 	if err != nil {
 		return Header{}, err
 	}
@@ -13,7 +17,7 @@ func probeJPEG(data []byte, lim Limits) (Header, error) {
 }
 
 func (d *Decoder) decodeJPEG(img *Image, data []byte, opt Options) error {
-	if _, err := probeJPEG(data, opt.Limits); err != nil {
+	if _, err := jpegHeader(&d.jpeg, data, opt.Limits); err != nil {
 		return err
 	}
 	d.jpeg.MaxBytes = opt.Limits.MaxBytes

@@ -1,6 +1,7 @@
 package picture
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -22,6 +23,7 @@ const (
 
 // pngState holds the buffers that a Decoder keeps between PNG files.
 type pngState struct {
+	in        *bufio.Reader
 	z         io.ReadCloser
 	cur, prev []uint8
 }
@@ -243,17 +245,20 @@ func (f *pngFile) profile() []byte {
 	return nil
 }
 
-// open starts the inflater on the image data.
+// open starts the inflater on the image data. It reads through a bufio.Reader, for which the inflater has a fast path.
 func (s *pngState) open(idat *chunkReader) error {
-	if s.z == nil {
-		z, err := zlib.NewReader(idat)
-		if err != nil {
-			return err
-		}
-		s.z = z
-		return nil
+	if s.in == nil {
+		s.in = bufio.NewReaderSize(nil, 32<<10)
 	}
-	return s.z.(zlib.Resetter).Reset(idat, nil)
+	s.in.Reset(idat)
+	if s.z != nil {
+		return s.z.(zlib.Resetter).Reset(s.in, nil)
+	}
+	z, err := zlib.NewReader(s.in)
+	if err == nil {
+		s.z = z
+	}
+	return err
 }
 
 // chunkReader reads pieces one after another.
@@ -269,12 +274,6 @@ func (c *chunkReader) Read(p []byte) (int, error) {
 	n := copy(p, (*c)[0])
 	(*c)[0] = (*c)[0][n:]
 	return n, nil
-}
-
-func (c *chunkReader) ReadByte() (byte, error) {
-	var b [1]byte
-	_, err := c.Read(b[:])
-	return b[0], err
 }
 
 // unfilter undoes a row's filter in place; prev is the row above, bpp the whole bytes per pixel.

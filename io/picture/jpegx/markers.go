@@ -26,8 +26,8 @@ type Info struct {
 }
 
 // Probe reads the headers up to the first scan. It allocates nothing that depends on the declared size.
-func Probe(data []byte) (Info, error) {
-	var d Decoder
+func (d *Decoder) Probe(data []byte) (Info, error) {
+	defer d.release()
 	if err := d.parse(data, true); err != nil {
 		return Info{}, err
 	}
@@ -84,7 +84,9 @@ func (d *Decoder) parse(data []byte, headerOnly bool) error {
 		case m == mDQT:
 			err = d.quantTables(seg)
 		case m == mDHT:
-			err = d.huffmanTables(seg)
+			if !headerOnly {
+				err = d.huffmanTables(seg)
+			}
 		case m == mDRI:
 			if len(seg) < 2 {
 				return corrupt("restart interval segment of %d bytes", len(seg))
