@@ -81,7 +81,12 @@ func NewSchedule(c ScheduleConfig) (*Schedule, error) {
 			off = 8e-3
 		}
 		bar := func(i int) float64 {
-			v := math.Cos((float64(i)/float64(n) + off) / (1 + off) * math.Pi / 2)
+			// Betas are one minus a ratio close to one, so the last bit of the cosine matters: near zero take it from the sine.
+			x := (float64(i)/float64(n) + off) / (1 + off) * math.Pi / 2
+			v := math.Cos(x)
+			if h := math.Sin(x / 2); x < 0.7 {
+				v = 1 - 2*h*h
+			}
 			return v * v
 		}
 		for i := range betas {
