@@ -19,6 +19,9 @@ const (
 
 	// bytesPerStruct is what one decoded structure of a footer takes at most, about the size of a column chunk.
 	bytesPerStruct = 1 << 10
+
+	// minFooterMemory is granted to a footer under any limit; footers of real files take far less.
+	minFooterMemory = 64 << 20
 )
 
 // readFooter reads and checks the footer of a Parquet file of the given size, and returns it with the sha256 of its bytes.
@@ -44,6 +47,7 @@ func readFooter(r io.ReaderAt, size int64, lim Limits) (*format.FileMetaData, [3
 		return nil, sum, err
 	}
 	length := int64(binary.LittleEndian.Uint32(tail))
+	memory := max(lim.Memory, minFooterMemory)
 	fits := length <= size-minFileSize
 	switch end := string(tail[4:]); {
 	case end == magicEncrypted:
@@ -52,15 +56,15 @@ func readFooter(r io.ReaderAt, size int64, lim Limits) (*format.FileMetaData, [3
 		return nil, sum, corrupt("footer of %d bytes in a file of %d bytes", length, size)
 	case end != magic && !fits:
 		return nil, sum, errorf(FileTruncated, "starts as parquet but does not end with %q: the file is cut off", magic)
-	case length > lim.Memory:
-		return nil, sum, errorf(FileTooLarge, "footer of %d bytes is over the memory limit of %d bytes", length, lim.Memory)
+	case length > memory:
+		return nil, sum, errorf(FileTooLarge, "footer of %d bytes is over the memory limit of %d bytes", length, memory)
 	}
 	buf := make([]byte, length)
 	if _, err := r.ReadAt(buf, size-8-length); err != nil && !errors.Is(err, io.EOF) {
 		return nil, sum, err
 	}
 	meta := new(format.FileMetaData)
-	n, err := decodeThrift(buf, meta, lim.Memory/bytesPerStruct)
+	n, err := decodeThrift(buf, meta, memory/bytesPerStruct)
 	if string(tail[4:]) != magic {
 		if err != nil || n != len(buf) {
 			return nil, sum, errorf(FileTruncated, "starts as parquet but does not end with %q: the file is cut off", magic)

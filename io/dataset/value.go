@@ -75,7 +75,7 @@ func valueOf(n *node) (Kind, converter) {
 			}
 		case *format.UUIDType:
 			if n.TypeLength.V == 16 {
-				return KindString, func(s scalar) any { return uuid(s.bytes) }
+				return KindString, func(s scalar) any { return uuidText(s.bytes) }
 			}
 		}
 	}
@@ -191,7 +191,7 @@ func float16(h uint16) float64 {
 	return sign * math.Ldexp(frac+1024, exp-25)
 }
 
-func uuid(b []byte) string {
+func uuidText(b []byte) string {
 	const hex = "0123456789abcdef"
 	out := make([]byte, 0, 36)
 	for i, x := range b {
