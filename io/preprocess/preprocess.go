@@ -19,6 +19,7 @@ type Preprocessor struct {
 
 	cut, bytes  []uint8
 	wide, float []float32
+	line        []float32
 }
 
 // New returns a Preprocessor for a valid Config.
@@ -88,20 +89,47 @@ func (p *Preprocessor) floats(dst []float32, src Picture, at Placement, plane, s
 	if err := check(len(dst), src, at); err != nil {
 		return err
 	}
+	c := src.Channels
+	line := grow(&p.line, at.Window.W*c)
 	if p.resizer == nil || p.resizer.Method().Uint8() {
 		pix, err := p.resized8(src, at)
 		if err != nil {
 			return err
 		}
-		write(dst, pix, src.Channels, at, plane, step, func(v uint8) float32 { return unit[v] })
+		for y := range at.Window.H {
+			for i, v := range row(pix, at, y, c) {
+				line[i] = unit[v]
+			}
+			scatter(dst[y*at.Window.W*step:], line, c, at.Flip, plane, step)
+		}
 		return nil
 	}
 	pix, err := p.resized32(src, at)
 	if err != nil {
 		return err
 	}
-	write(dst, pix, src.Channels, at, plane, step, func(v float32) float32 { return v/127.5 - 1 })
+	for y := range at.Window.H {
+		for i, v := range row(pix, at, y, c) {
+			line[i] = v/127.5 - 1
+		}
+		scatter(dst[y*at.Window.W*step:], line, c, at.Flip, plane, step)
+	}
 	return nil
+}
+
+// scatter spreads one row of interleaved samples over the channels of the output, mirrored or not.
+func scatter(dst, line []float32, c int, flip bool, plane, step int) {
+	for ch := range c {
+		out := dst[ch*plane:]
+		i, move := ch, c
+		if flip {
+			i, move = len(line)-c+ch, -c
+		}
+		for x := 0; x < len(line)/c*step; x += step {
+			out[x] = line[i]
+			i += move
+		}
+	}
 }
 
 // unit maps 0..255 to [-1, 1]. The reference divides a uint8 array by a Python number, which is double precision, and rounds
@@ -112,23 +140,6 @@ var unit = func() (t [256]float32) {
 	}
 	return t
 }()
-
-func write[T uint8 | float32](dst []float32, pix []T, c int, at Placement, plane, step int, scale func(T) float32) {
-	for y := range at.Window.H {
-		in := row(pix, at, y, c)
-		for ch := range c {
-			out := dst[ch*plane+y*at.Window.W*step:]
-			i, move := ch, c
-			if at.Flip {
-				i, move = len(in)-c+ch, -c
-			}
-			for x := range at.Window.W {
-				out[x*step] = scale(in[i])
-				i += move
-			}
-		}
-	}
-}
 
 // row returns row y of the window inside the resized picture.
 func row[T any](pix []T, at Placement, y, c int) []T {

@@ -61,13 +61,12 @@ func intH3(da, db []uint8, words []int64, t *table[int32], half int64) {
 	for x, first := range t.first {
 		_, weights := t.at(x)
 		s0, s1, s2 := half, half, half
-		p := words[first*3:]
-		for _, k := range weights {
-			w := int64(k)
-			q := p[:3:len(p)]
-			s0 += q[0] * w
-			s1 += q[1] * w
-			s2 += q[2] * w
+		p := words[first*3:][:len(weights)*3]
+		for j := 0; j < len(weights) && len(p) >= 3; j++ {
+			w := int64(weights[j])
+			s0 += p[0] * w
+			s1 += p[1] * w
+			s2 += p[2] * w
 			p = p[3:]
 		}
 		oa, ob := da[x*3:][:3], db[x*3:][:3]

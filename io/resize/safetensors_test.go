@@ -1,6 +1,7 @@
 package resize
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -42,21 +43,11 @@ func readTensors(t testing.TB, path string) []tensor {
 		}
 		all = append(all, tensor{name, e.Dtype, e.Shape, file[8+n:][e.Offsets[0]:e.Offsets[1]]})
 	}
-	slices.SortFunc(all, func(a, b tensor) int { return cmpString(a.name, b.name) })
+	slices.SortFunc(all, func(a, b tensor) int { return cmp.Compare(a.name, b.name) })
 	if len(all) == 0 {
 		t.Fatalf("%s holds no entry", path)
 	}
 	return all
-}
-
-func cmpString(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // values returns the entry as float64, whatever its type.
