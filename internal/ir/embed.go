@@ -20,7 +20,7 @@ func (o Op) Width() int { return o.Ints[0] }
 func Embed(ids, table *Tensor) *Tensor { return apply(Op{Kind: KindEmbed}, ids, table) }
 
 // TimeEmbedding is the sinusoidal embedding (N,dim) of timesteps t (N): [cos(t f), sin(t f)] with f_i = 10000^(-i/half),
-// half = dim/2, and a zero column at the end when dim is odd. Frequencies and the product t f are float32, as the reference
+// half = dim/2, and a zero column at the end when dim is odd. frequencies and the product t f are float32, as the reference
 // computes them, for data of any type: at t near 1000 their rounding shows in the result. It is for inference only: no
 // gradient flows to t.
 func TimeEmbedding(t *Tensor, dim int) *Tensor {
@@ -82,7 +82,7 @@ func init() {
 		},
 		run: func(c *call) error {
 			half := c.op.Width() / 2
-			for i, f := range Frequencies(half) {
+			for i, f := range frequencies(half) {
 				for n, t := range c.in[0] {
 					sin, cos := math.Sincos(float64(float32(t) * f))
 					c.y[n*c.op.Width()+i], c.y[n*c.op.Width()+half+i] = cos, sin
@@ -93,8 +93,8 @@ func init() {
 	})
 }
 
-// Frequencies returns the float32 frequencies exp(-ln(10000) i/half) of a time embedding, each step rounded to float32.
-func Frequencies(half int) []float32 {
+// frequencies returns the float32 frequencies exp(-ln(10000) i/half) of a time embedding, each step rounded to float32.
+func frequencies(half int) []float32 {
 	f := make([]float32, half)
 	for i := range f {
 		x := float32(-math.Log(10000)) * float32(i)

@@ -303,7 +303,7 @@ func TestTimeEmbeddingRoundsAsFloat32(t *testing.T) {
 	const dim = 320
 	got := run(t, func(g *Graph) *Tensor { return TimeEmbedding(g.Input("t", 1), dim) }, map[string][]float64{"t": {999}})
 	differ := false
-	for i, f := range Frequencies(dim / 2) {
+	for i, f := range frequencies(dim / 2) {
 		if math.Abs(float64(f)-math.Pow(10000, -float64(i)/(dim/2))) > 1.5e-6*float64(f) {
 			t.Fatalf("frequency %d is %v", i, f)
 		}
