@@ -28,11 +28,14 @@ type Options struct {
 // DefaultOptions applies the orientation, the default limits and the high byte of 16-bit gray.
 func DefaultOptions() Options { return Options{Limits: DefaultLimits(), ApplyOrientation: true} }
 
+// keepBytes is the largest buffer that a Decoder keeps for the next file.
+const keepBytes = 64 << 20
+
 // panicked starts the message of an error made from a panic.
 const panicked = "decoder panic"
 
-// Decoder decodes one file after another and keeps its scratch buffers between them. The zero value is ready; it must not
-// be used by two goroutines at once.
+// Decoder decodes one file after another and keeps its scratch buffers between them, except those of a rare huge file. The
+// zero value is ready; it must not be used by two goroutines at once.
 type Decoder struct {
 	jpeg jpegx.Decoder
 	png  pngState
@@ -158,10 +161,13 @@ func (d *Decoder) DecodeInto(img *Image, data []byte, opt Options) (err error) {
 		return err
 	}
 	if img.Format != TIFF {
-		img.Orientation = exifOrientation(img.EXIF)
+		img.Orientation = orientation(img.EXIF, img.xmp)
 		if opt.ApplyOrientation {
 			d.orient(img)
 		}
+	}
+	if cap(d.turn) > keepBytes {
+		d.turn = nil
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type Image struct {
 
 	ICC   []byte   // colour profile, not applied; nil if none
 	EXIF  []byte   // EXIF block from its TIFF header on; nil if none
+	xmp   []byte   // XMP packet, only for its orientation
 	Notes []string // what a reader should know, such as a missing end chunk
 }
 

@@ -25,7 +25,7 @@ func (d *Decoder) decodeJPEG(img *Image, data []byte, opt Options) error {
 	if err != nil {
 		return err
 	}
-	img.W, img.H, img.Pix, img.Alpha, img.Mode, img.EXIF, img.ICC = r.W, r.H, r.Pix, nil, r.Mode, r.EXIF, r.ICC
+	img.W, img.H, img.Pix, img.Alpha, img.Mode, img.EXIF, img.xmp, img.ICC = r.W, r.H, r.Pix, nil, r.Mode, r.EXIF, r.XMP, r.ICC
 	if r.Incomplete {
 		img.note("progressive JPEG without its last refinement scans")
 	}

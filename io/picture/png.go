@@ -2,6 +2,7 @@ package picture
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -38,6 +39,7 @@ type pngFile struct {
 	idat         chunkReader
 	idatBytes    int
 	exif, iccp   []byte
+	xmp          []byte
 	end          bool // IEND was there
 }
 
@@ -95,7 +97,7 @@ func probePNG(data []byte, lim Limits) (Header, error) {
 	return Header{Format: PNG, W: f.w, H: f.h, Mode: f.mode()}, nil
 }
 
-// chunks walks the file. Every checksum is checked; text chunks are passed over unread, so they cannot inflate.
+// chunks walks the file. Every checksum is checked; compressed text is passed over unread, so it cannot inflate.
 func (f *pngFile) chunks(data []byte) error {
 	for p := 33; p < len(data); {
 		if len(data)-p < 12 {
@@ -125,6 +127,11 @@ func (f *pngFile) chunks(data []byte) error {
 			f.idatBytes += len(body)
 		case "eXIf":
 			f.exif = exifBlock(body)
+		case "iTXt":
+			// Uncompressed XMP only: keyword, two zero bytes for "not compressed", empty language, empty translation.
+			if x, ok := bytes.CutPrefix(body, []byte("XML:com.adobe.xmp\x00\x00\x00")); ok {
+				f.xmp = x
+			}
 		case "iCCP":
 			f.iccp = body
 		case "IEND":
@@ -180,7 +187,7 @@ func (d *Decoder) decodePNG(img *Image, data []byte, opt Options) error {
 	}
 	img.Mode, img.Depth16 = f.mode(), f.depth == 16
 	img.size(f.w, f.h, f.color == pngGrayAlpha || f.color == pngRGBA || f.usesTRNS())
-	img.EXIF = f.exif
+	img.EXIF, img.xmp = f.exif, f.xmp
 	x := newExpander(f, opt.Gray16)
 	bpp := max(1, f.channels()*f.depth/8)
 	for _, p := range f.passes() {

@@ -3,31 +3,36 @@ package picture
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // Tags of a TIFF directory (TIFF 6.0).
 const (
-	tagWidth          = 256
-	tagHeight         = 257
-	tagBits           = 258
-	tagCompression    = 259
-	tagPhotometric    = 262
-	tagFillOrder      = 266
-	tagStripOffsets   = 273
-	tagOrientation    = 274
-	tagSamples        = 277
-	tagRowsPerStrip   = 278
-	tagStripBytes     = 279
-	tagPlanar         = 284
-	tagPredictor      = 317
-	tagColorMap       = 320
-	tagTileWidth      = 322
-	tagTileHeight     = 323
-	tagTileOffsets    = 324
-	tagTileBytes      = 325
-	tagExtraSamples   = 338
-	tagSampleFormat   = 339
-	tagICC            = 34675
+	tagWidth        = 256
+	tagHeight       = 257
+	tagBits         = 258
+	tagCompression  = 259
+	tagPhotometric  = 262
+	tagFillOrder    = 266
+	tagStripOffsets = 273
+	tagOrientation  = 274
+	tagSamples      = 277
+	tagRowsPerStrip = 278
+	tagStripBytes   = 279
+	tagPlanar       = 284
+	tagPredictor    = 317
+	tagColorMap     = 320
+	tagTileWidth    = 322
+	tagTileHeight   = 323
+	tagTileOffsets  = 324
+	tagTileBytes    = 325
+	tagExtraSamples = 338
+	tagSampleFormat = 339
+	tagICC          = 34675
+)
+
+// Values of the photometric, compression and extra-samples tags that are decoded.
+const (
 	photoWhiteIsZero  = 0
 	photoBlackIsZero  = 1
 	photoRGB          = 2
@@ -38,10 +43,18 @@ const (
 	tiffDeflate       = 8
 	tiffPackBits      = 32773
 	tiffDeflateOld    = 32946
-	maxTIFFDirectory  = 4096
 	extraAssociated   = 1
 	extraUnassociated = 2
 )
+
+// tiffRead lists the tags that are read and the most values that any of them needs: a hostile directory can name the same
+// bytes many times.
+var tiffRead = map[uint16]int64{
+	tagWidth: 1, tagHeight: 1, tagBits: 8, tagCompression: 1, tagPhotometric: 1, tagFillOrder: 1, tagOrientation: 1,
+	tagSamples: 1, tagRowsPerStrip: 1, tagPlanar: 1, tagPredictor: 1, tagTileWidth: 1, tagTileHeight: 1, tagExtraSamples: 1,
+	tagSampleFormat: 8, tagColorMap: 3 << 8, tagStripOffsets: math.MaxInt64, tagStripBytes: math.MaxInt64,
+	tagTileOffsets: math.MaxInt64, tagTileBytes: math.MaxInt64, tagICC: math.MaxInt64,
+}
 
 // tiffFile is the first directory of a file.
 type tiffFile struct {
@@ -83,7 +96,7 @@ func tiffTags(data []byte) (binary.ByteOrder, map[uint16][]uint64, []byte, error
 		return nil, nil, nil, truncated("directory at byte %d of %d", p, len(data))
 	}
 	n := int(order.Uint16(data[p:]))
-	if n > maxTIFFDirectory || p+2+12*int64(n) > int64(len(data)) {
+	if p+2+12*int64(n) > int64(len(data)) {
 		return nil, nil, nil, truncated("directory of %d entries at byte %d of %d", n, p, len(data))
 	}
 	tags := make(map[uint16][]uint64, n)
@@ -93,15 +106,16 @@ func tiffTags(data []byte) (binary.ByteOrder, map[uint16][]uint64, []byte, error
 		e := data[p+2+12*int64(i):][:12]
 		tag, kind, count := order.Uint16(e), order.Uint16(e[2:]), int64(order.Uint32(e[4:]))
 		s := size[kind]
-		if s == 0 || count == 0 || tags[tag] != nil {
+		most, known := tiffRead[tag]
+		if s == 0 || count == 0 || !known || tags[tag] != nil {
 			continue
 		}
 		b := e[8:]
 		if s*count > 4 {
 			at := int64(order.Uint32(b))
 			if at+s*count > int64(len(data)) {
-				if tag == tagICC || tag > tagSampleFormat {
-					continue // metadata
+				if tag == tagICC {
+					continue // metadata never fail a picture
 				}
 				return nil, nil, nil, truncated("tag %d: %d values at byte %d of %d", tag, count, at, len(data))
 			}
@@ -111,10 +125,7 @@ func tiffTags(data []byte) (binary.ByteOrder, map[uint16][]uint64, []byte, error
 			icc = b[:count*s]
 			continue
 		}
-		if s == 1 && tag > tagSampleFormat {
-			continue
-		}
-		v := make([]uint64, count)
+		v := make([]uint64, min(count, most))
 		for j := range v {
 			switch s {
 			case 1:

@@ -19,6 +19,7 @@ type webpFile struct {
 	alph      []byte
 	vp8, vp8l []byte
 	exif, icc []byte
+	xmp       []byte
 }
 
 // webpChunk cuts the next chunk off b.
@@ -111,6 +112,8 @@ func (f *webpFile) chunks(b []byte, lim Limits, inFrame bool) error {
 			f.vp8l = body
 		case name == "EXIF" && f.exif == nil:
 			f.exif = exifBlock(body)
+		case name == "XMP " && f.xmp == nil:
+			f.xmp = body
 		case name == "ICCP" && f.icc == nil:
 			f.icc = body
 		}
@@ -150,7 +153,7 @@ func (d *Decoder) decodeWebP(img *Image, data []byte, opt Options) error {
 	if err != nil {
 		return err
 	}
-	img.Mode, img.EXIF, img.ICC = f.mode(), f.exif, f.icc
+	img.Mode, img.EXIF, img.xmp, img.ICC = f.mode(), f.exif, f.xmp, f.icc
 	img.size(f.w, f.h, f.alpha)
 	if f.fw != f.w || f.fh != f.h {
 		clear(img.Pix)

@@ -24,8 +24,8 @@ type component struct {
 	pred   int32      // DC prediction
 }
 
-// Decoder decodes one file after another and keeps its buffers between them. The zero value is ready. It must not be used
-// by two goroutines at once.
+// Decoder decodes one file after another and keeps its buffers between them, except those of a rare huge file. The zero
+// value is ready. It must not be used by two goroutines at once.
 type Decoder struct {
 	// MaxBytes, if positive, bounds the decoder's buffers and the result together; larger pictures are refused before
 	// anything is allocated.
@@ -47,7 +47,7 @@ type Decoder struct {
 
 	jfif, adobe bool
 	transform   uint8
-	exif        []byte
+	exif, xmp   []byte
 	icc         [][]byte
 
 	quant    [4][64]int32
@@ -88,7 +88,7 @@ func (d *Decoder) Decode(data []byte, pix []uint8) (Result, error) {
 func (d *Decoder) reset() {
 	d.bits = bitReader{}
 	d.comps, d.w, d.h, d.interval, d.scans, d.eobrun = nil, 0, 0, 0, 0, 0
-	d.jfif, d.adobe, d.transform, d.exif, d.icc = false, false, 0, nil, nil
+	d.jfif, d.adobe, d.transform, d.exif, d.xmp, d.icc = false, false, 0, nil, nil, nil
 	d.progressive, d.allocated = false, false
 	d.quantSet = [4]bool{}
 	for c := range d.huff {
@@ -98,10 +98,20 @@ func (d *Decoder) reset() {
 	}
 }
 
-// release drops references into the caller's data.
-func (d *Decoder) release() { d.bits.data, d.exif, d.icc = nil, nil, nil }
+// keepSamples is the largest plane that stays allocated for the next file.
+const keepSamples = 32 << 20
 
-// Need returns the bytes that decoding a picture of these headers takes: the RGB result, the planes and for progressive
+// release drops references into the caller's data, and the buffers of a rare huge file.
+func (d *Decoder) release() {
+	d.bits.data, d.exif, d.xmp, d.icc = nil, nil, nil, nil
+	for i := range d.store {
+		if c := &d.store[i]; cap(c.plane) > keepSamples {
+			c.plane, c.coef = nil, nil
+		}
+	}
+}
+
+// need returns the bytes that decoding a picture of these headers takes: the RGB result, the planes and for progressive
 // files the coefficients.
 func (d *Decoder) need() int64 {
 	n := 3 * int64(d.w) * int64(d.h)

@@ -22,6 +22,7 @@ type Info struct {
 	Mode        string // "L", "RGB" or "CMYK", whatever the coding (YCbCr counts as RGB, YCCK as CMYK)
 	Progressive bool
 	EXIF        []byte // payload of the first APP1 Exif segment, from the TIFF header on; nil if none; aliases the input
+	XMP         []byte // payload of the first APP1 XMP segment; nil if none; aliases the input
 	ICC         []byte // profile joined from its APP2 segments; nil if none or incomplete
 }
 
@@ -36,7 +37,7 @@ func (d *Decoder) Probe(data []byte) (Info, error) {
 
 func (d *Decoder) info() Info {
 	mode := map[int]string{1: "L", 3: "RGB", 4: "CMYK"}[len(d.comps)]
-	return Info{W: d.w, H: d.h, Components: len(d.comps), Mode: mode, Progressive: d.progressive, EXIF: d.exif, ICC: d.profile()}
+	return Info{W: d.w, H: d.h, Components: len(d.comps), Mode: mode, Progressive: d.progressive, EXIF: d.exif, XMP: d.xmp, ICC: d.profile()}
 }
 
 // parse walks the markers. With headerOnly it stops at the first scan, otherwise it decodes every scan into the planes or
@@ -111,6 +112,9 @@ func (d *Decoder) parse(data []byte, headerOnly bool) error {
 		case m == mAPP1:
 			if d.exif == nil && bytes.HasPrefix(seg, []byte("Exif\x00\x00")) {
 				d.exif = seg[6:]
+			}
+			if x, ok := bytes.CutPrefix(seg, []byte("http://ns.adobe.com/xap/1.0/\x00")); ok && d.xmp == nil {
+				d.xmp = x
 			}
 		case m == mAPP2:
 			if len(seg) > 14 && bytes.HasPrefix(seg, []byte("ICC_PROFILE\x00")) {
