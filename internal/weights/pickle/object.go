@@ -90,6 +90,9 @@ func (m *machine) call(op byte) error {
 	switch g := f.(type) {
 	case *Global:
 		if fn, ok := m.opt.Call[g.String()]; ok && op == 'R' {
+			if err := m.spend(copyCost(args.Items)); err != nil {
+				return err
+			}
 			r, err := fn(args.Items)
 			if err != nil {
 				return fmt.Errorf("%s: %w", g, err)
@@ -105,6 +108,22 @@ func (m *machine) call(op byte) error {
 		return err
 	}
 	return m.push(&Object{Class: f, Args: args, depth: d}, container)
+}
+
+// copyCost is what a function may allocate to copy its arguments, which the memo can hand to it again and again.
+func copyCost(args []any) int64 {
+	n := int64(0)
+	for _, a := range args {
+		switch a := a.(type) {
+		case string:
+			n += int64(len(a))
+		case Bytes:
+			n += int64(len(a))
+		case *List:
+			n += 8 * slot * int64(len(a.Items))
+		}
+	}
+	return n
 }
 
 // NewDict makes an empty dictionary, for functions of the allow-list.

@@ -239,7 +239,10 @@ func TestReadError(t *testing.T) {
 
 // TestMemory: hostile pickles cost what the limit says, not what they declare.
 func TestMemory(t *testing.T) {
+	copying := map[string]func([]any) (any, error){"m.copy": func(args []any) (any, error) { return Bytes(args[0].(string)), nil }}
 	for name, s := range map[string]string{
+		"copied by calls": "\x80\x02X\x00\x00\x10\x00" + strings.Repeat("x", 1<<20) + "\x85q\x000cm\ncopy\nq\x010(" +
+			strings.Repeat("h\x01h\x00R", 200) + "l.",
 		"declared string": "\x80\x02X\xff\xff\xff\x7f",
 		"memo index":      "\x80\x02}r\xff\xff\xff\xff.",
 		"many dicts":      "\x80\x02(" + strings.Repeat("}", 200_000) + "l.",
@@ -247,7 +250,7 @@ func TestMemory(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, _ = decode(s, Options{Limits: Limits{Memory: 4 << 20}})
+		_, _ = decode(s, Options{Limits: Limits{Memory: 4 << 20}, Call: copying})
 		runtime.ReadMemStats(&after)
 		if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
 			t.Errorf("%s: %d bytes allocated", name, n)

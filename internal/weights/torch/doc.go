@@ -8,6 +8,6 @@
 // Data flow: directory or pickle row -> allow-list unpickler -> state dict, flattened with dots -> tensor descriptors over
 // file sections. Values are read when asked for; a zip record's CRC-32 is verified before its first byte is handed out.
 // Foreign classes are opaque: a file with callbacks and optimizer states is readable, a tensor that depends on anything
-// outside the allow-list is an error.
+// outside the allow-list is an error. NumPy arrays in the dictionary are tensors too (statistics are kept so).
 // Error policy: what the file promises and does not keep is an error before memory is allocated for it.
 package torch

@@ -1,11 +1,9 @@
 package torch
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 
 	"github.com/ldm-batch/ldm-batch/internal/weights/pickle"
 	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
@@ -187,35 +185,4 @@ func encode(args []any) (any, error) {
 		b = append(b, byte(r))
 	}
 	return b, nil
-}
-
-// numpyScalar reads the integers and floats that training frameworks keep; another dtype stays opaque.
-func numpyScalar(args []any) (any, error) {
-	opaque := &pickle.Object{Class: &pickle.Global{Module: "numpy", Name: "generic"}}
-	if len(args) != 2 {
-		return opaque, nil
-	}
-	d, ok1 := args[0].(*pickle.Object)
-	b, ok2 := args[1].(pickle.Bytes)
-	if !ok1 || !ok2 || d.Args == nil || len(d.Args.Items) == 0 {
-		return opaque, nil
-	}
-	code, _ := d.Args.Items[0].(string)
-	if st, ok := d.State.(*pickle.Tuple); ok && len(st.Items) > 1 && st.Items[1] == any(">") {
-		return opaque, nil
-	}
-	le := binary.LittleEndian
-	switch code = strings.TrimLeft(code, "<=|"); {
-	case code == "f8" && len(b) == 8:
-		return math.Float64frombits(le.Uint64(b)), nil
-	case code == "f4" && len(b) == 4:
-		return float64(math.Float32frombits(le.Uint32(b))), nil
-	case code == "i8" && len(b) == 8:
-		return int64(le.Uint64(b)), nil
-	case code == "i4" && len(b) == 4:
-		return int64(int32(le.Uint32(b))), nil
-	case code == "b1" && len(b) == 1:
-		return b[0] != 0, nil
-	}
-	return opaque, nil
 }

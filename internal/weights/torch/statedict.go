@@ -85,7 +85,11 @@ func (f *flattener) walk(path string, v any, depth int) error {
 	}
 	switch v := v.(type) {
 	case *lazy:
-		return f.add(path, v)
+		t, err := v.tensor(path, f.lim)
+		if err != nil {
+			return err
+		}
+		return f.add(t)
 	case *pickle.Dict:
 		for i, k := range v.Keys {
 			name, ok := "", false
@@ -108,6 +112,14 @@ func (f *flattener) walk(path string, v any, depth int) error {
 	case *pickle.Object:
 		if g, ok := v.Class.(*pickle.Global); ok && strings.HasPrefix(g.Module, "torch._") {
 			return fmt.Errorf("state dict entry %.200q: tensors made by %.100q are not supported", path, g)
+		}
+		if isArray(v) {
+			if t, ok, err := array(path, v, f.lim); ok || err != nil {
+				if err == nil {
+					err = f.add(t)
+				}
+				return err
+			}
 		}
 		if len(f.c.Skipped) < maxSkipped {
 			f.c.Skipped = append(f.c.Skipped, fmt.Sprintf("%.200s: %s", path, pickle.Describe(v)))
@@ -144,21 +156,17 @@ func (f *flattener) child(path, name string, v any, depth int) error {
 	return f.walk(name, v, depth+1)
 }
 
-func (f *flattener) add(name string, l *lazy) error {
+func (f *flattener) add(t *tensor.Tensor) error {
 	if len(f.c.Tensors) >= f.lim.Count {
 		return fmt.Errorf("more than %d tensors", f.lim.Count)
 	}
-	if f.seen[name] {
-		return fmt.Errorf("tensor %.200q appears twice", name)
-	}
-	t, err := l.tensor(name, f.lim)
-	if err != nil {
-		return err
+	if f.seen[t.Name] {
+		return fmt.Errorf("tensor %.200q appears twice", t.Name)
 	}
 	if f.bytes += t.NumBytes(); f.bytes > f.lim.TotalBytes {
 		return fmt.Errorf("tensors of more than %d bytes in all", f.lim.TotalBytes)
 	}
-	f.seen[name] = true
+	f.seen[t.Name] = true
 	f.c.Tensors = append(f.c.Tensors, t)
 	return nil
 }

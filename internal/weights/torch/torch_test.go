@@ -384,6 +384,44 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// TestNumpy reads arrays in both orders.
+func TestNumpy(t *testing.T) {
+	arr := func(code, order, shape, data string) string {
+		return "cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01" + shape + "cnumpy\ndtype\n" + str(code) +
+			"\x89\x88\x87R(K\x03" + str("<") + "NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb" + order + "C" + string([]byte{byte(len(data))}) + data + "tb"
+	}
+	cases := []struct {
+		name, value string
+		want        []float32 // nil: refused
+	}{
+		{"rows", arr("u1", "\x89", "K\x02K\x03\x86", "\x01\x02\x03\x04\x05\x06"), []float32{1, 2, 3, 4, 5, 6}},
+		{"columns", arr("u1", "\x88", "K\x02K\x03\x86", "\x01\x04\x02\x05\x03\x06"), []float32{1, 2, 3, 4, 5, 6}},
+		{"float64", arr("f8", "\x89", ")", "\x00\x00\x00\x00\x00\x00\xd0\x3f"), []float32{0.25}},
+		{"short", arr("u1", "\x89", "K\x02K\x03\x86", "\x01"), nil},
+		{"negative", arr("u1", "\x89", "J\xff\xff\xff\xff\x85", "\x01"), nil},
+		{"shape of strings", arr("u1", "\x89", str("a")+"\x85", "\x01"), nil},
+		{"overflow", arr("u1", "\x89", "J\xff\xff\xff\x7fJ\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x87", "\x01"), nil},
+		{"other type", arr("O8", "\x89", "K\x01\x85", "\x01"), nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := ReadZip(tensor.Memory(checkpoint(t, dict("x", c.value))), Limits{})
+			if c.want == nil {
+				if err == nil {
+					t.Errorf("accepted: %v", names(got))
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v, err := got.Tensors[0].Values(); err != nil || !slices.Equal(v, c.want) {
+				t.Errorf("%v, %v", v, err)
+			}
+		})
+	}
+}
+
 // FuzzRead takes any bytes as either container. Accepted tensors must be readable or give an error, within the limits.
 func FuzzRead(f *testing.F) {
 	f.Add(checkpoint(f, dict("epoch", "K\x07", "state_dict", dict("w", f32("0")))))
