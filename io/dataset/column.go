@@ -405,7 +405,7 @@ func (c *columnReader) open(h *format.PageHeader, pos int64) error {
 	if p.def != nil {
 		n = present(p.def, c.typ.maxDef)
 	}
-	if nulls >= 0 && nulls != int64(p.n-n) {
+	if nulls >= 0 && c.typ.maxRep == 0 && nulls != int64(p.n-n) { // writers differ on what is a null of a list
 		return corrupt("page at %d counts %d nulls and holds %d", c.pos, nulls, p.n-n)
 	}
 	if err := p.vals.decode(c.typ, enc, data, n, c.dict, c.lim.Memory); err != nil {

@@ -155,7 +155,7 @@ var genCodecs = map[string]compress.Codec{
 // TestGenerated compares every value of files written by another implementation with what was written, for every codec and page
 // version, from the start and from random rows.
 func TestGenerated(t *testing.T) {
-	recs := genRecords(700)
+	recs := genRecords(450)
 	for name, codec := range genCodecs {
 		for version := 1; version <= 2; version++ {
 			t.Run(fmt.Sprintf("%s-v%d", name, version), func(t *testing.T) {
@@ -171,7 +171,7 @@ func TestGenerated(t *testing.T) {
 				}
 				rnd := rand.New(rand.NewPCG(3, uint64(version)))
 				ranges := [][2]int64{{0, d.NumRows()}, {d.NumRows(), d.NumRows()}, {0, 1}, {300, 302}}
-				for range 12 {
+				for range 8 {
 					a := rnd.Int64N(d.NumRows())
 					ranges = append(ranges, [2]int64{a, a + rnd.Int64N(d.NumRows()-a+1)})
 				}

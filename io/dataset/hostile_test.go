@@ -53,7 +53,7 @@ func readBytes(t testing.TB, path string, b []byte, lim Limits) (rows int64, foo
 // deliver another number of rows without an error, and never allocate beyond the limit. A caught panic counts as a defect of the
 // decoders here.
 func TestMutations(t *testing.T) {
-	const perFile = 1200
+	const perFile = 256
 	lim := Limits{Memory: 16 << 20}
 	for name, codec := range genCodecs {
 		t.Run(name, func(t *testing.T) {
@@ -140,10 +140,7 @@ func TestRowCountLies(t *testing.T) {
 			c.lie(meta)
 			rows, said, err := readBytes(t, filepath.Join(t.TempDir(), "a.parquet"), withFooter(t, body, meta), Limits{})
 			if err == nil {
-				// Fewer rows cannot be told when the group is empty and nothing of it is read: but then the count is what was said.
-				if c.name != "no rows in the first group" || rows != said {
-					t.Errorf("%d rows of %d and no error", rows, said)
-				}
+				t.Errorf("%d rows of %d and no error", rows, said)
 			} else if ClassOf(err) != FileCorrupt {
 				t.Errorf("class %q: %v", ClassOf(err), err)
 			}

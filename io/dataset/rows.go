@@ -105,15 +105,24 @@ func (c *cursor) parquet(ctx context.Context, from, to int64, yield func(Row, er
 	defer r.Close()
 	c.cells = make([]cell, len(c.f.slots.leaves))
 	c.columns = make([]*columnReader, len(c.f.slots.leaves))
-	for from < to {
-		loc := c.d.Locate(c.f.first + from)
-		c.group = loc.RowGroup
+	for c.group = range c.f.groups {
 		g := c.f.groups[c.group]
-		if err := c.start(r, g, loc.RowInGroup); err != nil {
+		switch {
+		case g.first+g.rows < from || g.first > to:
+			continue
+		case g.rows == 0:
+			if err := c.nothingIn(r, g); err != nil {
+				return false, err
+			}
+			continue
+		case g.first+g.rows == from || g.first == to:
+			continue
+		}
+		first, end := max(0, from-g.first), min(to-g.first, g.rows)
+		if err := c.start(r, g, first); err != nil {
 			return false, err
 		}
-		end := min(to-g.first, g.rows)
-		for i := loc.RowInGroup; i < end; i++ {
+		for i := first; i < end; i++ {
 			if err := ctx.Err(); err != nil {
 				return false, err
 			}
@@ -125,14 +134,14 @@ func (c *cursor) parquet(ctx context.Context, from, to int64, yield func(Row, er
 				return true, nil
 			}
 		}
-		if end == g.rows {
-			for k, col := range c.columns {
-				if err := guard(col.finish); err != nil {
-					return false, c.at(err, -1, k)
-				}
+		if end < g.rows {
+			break
+		}
+		for k, col := range c.columns {
+			if err := guard(col.finish); err != nil {
+				return false, c.at(err, -1, k)
 			}
 		}
-		from = g.first + end
 	}
 	return false, nil
 }
@@ -149,6 +158,26 @@ func (c *cursor) start(r *os.File, g group, skip int64) error {
 				return err
 			}
 			return c.columns[k].skip(skip)
+		})
+		if err != nil {
+			return c.at(err, -1, k)
+		}
+	}
+	return nil
+}
+
+// nothingIn checks that a row group of no rows has no pages of values. Its chunks need not have a place in the file.
+func (c *cursor) nothingIn(r *os.File, g group) error {
+	for k, s := range c.f.slots.leaves {
+		if _, _, err := g.chunks[k].span(c.f.size); err != nil {
+			continue
+		}
+		err := guard(func() error {
+			col, err := newColumnReader(r, c.f.size, s.typ, g.chunks[k], c.d.lim, nil)
+			if err != nil {
+				return err
+			}
+			return col.finish()
 		})
 		if err != nil {
 			return c.at(err, -1, k)
