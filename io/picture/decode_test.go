@@ -2,7 +2,10 @@ package picture
 
 import (
 	"bytes"
+	"compress/zlib"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"image"
 	"image/color"
 	"image/gif"
@@ -212,6 +215,77 @@ func TestPrefixes(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// TestWebPAlphaFilters filters a plane by the definition of each predictor and expects it back.
+func TestWebPAlphaFilters(t *testing.T) {
+	const w, h = 7, 5
+	plane := make([]uint8, w*h)
+	rand.New(rand.NewSource(4)).Read(plane)
+	at := func(x, y int) int { return int(plane[y*w+x]) }
+	for filter := range byte(4) {
+		coded := make([]uint8, w*h)
+		for y := range h {
+			for x := range w {
+				p := 0
+				switch {
+				case filter == 0 || x == 0 && y == 0:
+				case y == 0:
+					p = at(x-1, 0)
+				case x == 0:
+					p = at(0, y-1)
+				case filter == 1:
+					p = at(x-1, y)
+				case filter == 2:
+					p = at(x, y-1)
+				default:
+					p = min(max(at(x-1, y)+at(x, y-1)-at(x-1, y-1), 0), 255)
+				}
+				coded[y*w+x] = uint8(at(x, y) - p)
+			}
+		}
+		f := webpFile{fw: w, fh: h, alph: append([]byte{filter << 2}, coded...)}
+		got, err := f.alphaPlane()
+		if err != nil || !bytes.Equal(got, plane) {
+			t.Errorf("filter %d: %v, %v, want %v", filter, got, err, plane)
+		}
+		f.alph = f.alph[:len(f.alph)-1]
+		if _, err := f.alphaPlane(); !errors.Is(err, ErrTruncated) {
+			t.Errorf("filter %d, cut: %v", filter, err)
+		}
+	}
+}
+
+func TestPNGProfile(t *testing.T) {
+	deflated := encoded(t, func(b *bytes.Buffer) error {
+		z := zlib.NewWriter(b)
+		if _, err := z.Write([]byte("profile")); err != nil {
+			return err
+		}
+		return z.Close()
+	})
+	png := samples(t)["rgb.png"]
+	for name, c := range map[string]struct {
+		body []byte
+		want string
+	}{
+		"sound":       {append([]byte("name\x00\x00"), deflated...), "profile"},
+		"broken":      {[]byte("name\x00\x00garbage"), ""},
+		"cut":         {append([]byte("name\x00\x00"), deflated[:len(deflated)-3]...), ""},
+		"name only":   {[]byte("name\x00"), ""},
+		"without end": {[]byte("name"), ""},
+	} {
+		chunk := append([]byte("iCCP"), c.body...)
+		b := binary.BigEndian.AppendUint32(bytes.Clone(png[:33]), uint32(len(c.body)))
+		b = binary.BigEndian.AppendUint32(append(b, chunk...), crc32.ChecksumIEEE(chunk))
+		img, err := Decode(append(b, png[33:]...), DefaultOptions())
+		if err != nil || string(img.ICC) != c.want {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if _, err := inflate(deflated, 3); err == nil {
+		t.Error("inflate passes its bound")
 	}
 }
 

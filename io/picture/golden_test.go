@@ -18,9 +18,10 @@ import (
 
 // reference is one entry of the expected results.
 type reference struct {
-	Name, Format, Mode, Must string
-	Size                     [2]int
-	RGB                      string `json:"rgb_sha256"`
+	Mode, Must string
+	Size       [2]int
+	RGB        string `json:"rgb_sha256"`
+	Native     string `json:"native_sha256"` // of the pixels in the file's own mode
 }
 
 // pixels reads uint8 tensors of a safetensors file.
@@ -95,14 +96,7 @@ func TestGolden(t *testing.T) {
 	}
 	var expected struct{ Files map[string]reference }
 	if err := json.Unmarshal(b, &expected); err != nil {
-		var list struct{ Files []reference }
-		if err := json.Unmarshal(b, &list); err != nil {
-			t.Fatal(err)
-		}
-		expected.Files = map[string]reference{}
-		for _, r := range list.Files {
-			expected.Files[r.Name] = r
-		}
+		t.Fatal(err)
 	}
 	want := readPixels(t, filepath.Join(dir, "expected.safetensors"))
 	files, err := filepath.Glob(filepath.Join(dir, "files", "*", "*"))
@@ -221,6 +215,51 @@ func as(err error, target **Error) bool {
 	e, ok := err.(*Error)
 	*target = e
 	return ok
+}
+
+// TestGoldenAlpha checks alpha channels by the hash of the reference's own pixels, for modes that hold one.
+func TestGoldenAlpha(t *testing.T) {
+	dir := golden.Dir(t, "images", "decode")
+	b, err := os.ReadFile(filepath.Join(dir, "expected.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var expected struct{ Files map[string]reference }
+	if err := json.Unmarshal(b, &expected); err != nil {
+		t.Fatal(err)
+	}
+	n := map[string]int{}
+	for name, ref := range expected.Files {
+		channels := map[string]int{"RGBA": 3, "LA": 1}[ref.Mode]
+		if channels == 0 || ref.Must != "equal" {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(dir, "files", filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := Decode(data, Options{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if len(img.Alpha) != img.W*img.H {
+			t.Errorf("%s: alpha of %d bytes", name, len(img.Alpha))
+			continue
+		}
+		var native []byte
+		for i, a := range img.Alpha {
+			native = append(append(native, img.Pix[3*i:3*i+channels]...), a)
+		}
+		if s := sha256.Sum256(native); hex.EncodeToString(s[:]) != ref.Native {
+			t.Errorf("%s: alpha differs from the reference", name)
+		}
+		n[img.Format]++
+	}
+	if len(n) == 0 {
+		t.Fatal("no case with alpha")
+	}
+	t.Logf("pictures with equal alpha, by format: %v", n)
 }
 
 // TestGoldenClip checks Pillow's own conversion of 16-bit gray, which is not the default.
