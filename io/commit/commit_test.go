@@ -77,8 +77,19 @@ func job(dir string, p Plan, o Options, flaky bool) (err error) {
 	return f.EndRun(map[string]any{"exit": 0})
 }
 
+// scratch is a temporary folder, in memory where the system has such: thousands of small folders are made here.
+func scratch(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "commit-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // noSync is the real file system without the cost of syncing.
-func noSync(t testing.TB) *faultfs.FS { return faultfs.New(t.TempDir(), 0, faultfs.None) }
+func noSync(t testing.TB) *faultfs.FS { return faultfs.New(scratch(t), 0, faultfs.None) }
 
 // published reads everything that must be the same after every way to the end.
 func published(t testing.TB, dir string) map[string]string {
@@ -105,7 +116,7 @@ func published(t testing.TB, dir string) map[string]string {
 // reference is the result of an uninterrupted run.
 func reference(t testing.TB, flaky bool) map[string]string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(scratch(t), "out")
 	if err := job(dir, testPlan(t), Options{FS: noSync(t)}, flaky); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +163,7 @@ func wantSound(t testing.TB, what, dir string, refs ...map[string]string) {
 func mapHas(m map[string]string, k string) bool { _, ok := m[k]; return ok }
 
 func TestRun(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "a", "out")
+	dir := filepath.Join(scratch(t), "a", "out")
 	p := testPlan(t)
 	if err := job(dir, p, Options{Info: map[string]any{"version": "x"}}, true); err != nil {
 		t.Fatal(err)
@@ -199,7 +210,7 @@ func TestRun(t *testing.T) {
 
 // TestNothingToDo runs a finished job again: nothing published is touched.
 func TestNothingToDo(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(scratch(t), "out")
 	p := testPlan(t)
 	if err := job(dir, p, Options{FS: noSync(t)}, true); err != nil {
 		t.Fatal(err)
@@ -245,7 +256,7 @@ func TestFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	otherDir := filepath.Join(t.TempDir(), "out")
+	otherDir := filepath.Join(scratch(t), "out")
 	if err := job(otherDir, other, Options{FS: noSync(t)}, true); err != nil {
 		t.Fatal(err)
 	}
@@ -276,12 +287,12 @@ func TestFaults(t *testing.T) {
 				continue // the writes are the same
 			}
 			t.Run(sc.name+" "+fname, func(t *testing.T) {
+				root, stash := scratch(t), scratch(t)
 				for k := 1; ; k++ {
-					root := t.TempDir()
-					dir := filepath.Join(root, "out")
+					dir := filepath.Join(root, fmt.Sprint(k), "out")
 					sc.prepare(t, dir)
 					o := sc.opts
-					fsys := faultfs.New(t.TempDir(), k, faults[fname])
+					fsys := faultfs.New(stash, k, faults[fname])
 					o.FS = fsys
 					err := job(dir, p, o, false)
 					if !fsys.Fired() {
@@ -337,7 +348,7 @@ func TestFoldersWeDidNotMake(t *testing.T) {
 	}
 	for name, file := range cases {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := scratch(t)
 			if strings.HasPrefix(file, ".ldm-batch/tmp") {
 				if err := os.MkdirAll(filepath.Join(dir, ".ldm-batch", "tmp"), 0o777); err != nil {
 					t.Fatal(err)
@@ -361,7 +372,7 @@ func TestFoldersWeDidNotMake(t *testing.T) {
 			}
 		})
 	}
-	file := filepath.Join(t.TempDir(), "file")
+	file := filepath.Join(scratch(t), "file")
 	if err := os.WriteFile(file, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
@@ -372,7 +383,7 @@ func TestFoldersWeDidNotMake(t *testing.T) {
 
 func TestOverwrite(t *testing.T) {
 	p := testPlan(t)
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(scratch(t), "out")
 	if err := job(dir, p, Options{FS: noSync(t)}, true); err != nil {
 		t.Fatal(err)
 	}
@@ -410,7 +421,7 @@ func TestOverwrite(t *testing.T) {
 // TestConflict changes one thing of the job at a time.
 func TestConflict(t *testing.T) {
 	p := testPlan(t)
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(scratch(t), "out")
 	if err := job(dir, p, Options{FS: noSync(t)}, false); err != nil {
 		t.Fatal(err)
 	}
@@ -529,7 +540,7 @@ func TestDamage(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "out")
+			dir := filepath.Join(scratch(t), "out")
 			if err := job(dir, p, Options{FS: noSync(t)}, true); err != nil {
 				t.Fatal(err)
 			}
@@ -564,7 +575,7 @@ func TestDamage(t *testing.T) {
 		})
 	}
 	t.Run("plan changed", func(t *testing.T) {
-		dir := filepath.Join(t.TempDir(), "out")
+		dir := filepath.Join(scratch(t), "out")
 		if err := job(dir, p, Options{FS: noSync(t)}, true); err != nil {
 			t.Fatal(err)
 		}
@@ -584,7 +595,7 @@ func TestDamage(t *testing.T) {
 		}
 	})
 	t.Run("stray part", func(t *testing.T) {
-		dir := filepath.Join(t.TempDir(), "out")
+		dir := filepath.Join(scratch(t), "out")
 		if err := job(dir, p, Options{FS: noSync(t)}, true); err != nil {
 			t.Fatal(err)
 		}
@@ -599,7 +610,7 @@ func TestDamage(t *testing.T) {
 
 func TestRetryFailed(t *testing.T) {
 	p := testPlan(t)
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(scratch(t), "out")
 	if err := job(dir, p, Options{FS: noSync(t)}, true); err != nil {
 		t.Fatal(err)
 	}
@@ -627,7 +638,7 @@ func TestRetryFailed(t *testing.T) {
 func TestShards(t *testing.T) {
 	p, want := testPlan(t), reference(t, true)
 	for _, count := range []int{1, 2, 3, 5} {
-		dir := filepath.Join(t.TempDir(), "out")
+		dir := filepath.Join(scratch(t), "out")
 		var wg sync.WaitGroup
 		for s := range count {
 			wg.Add(1)
@@ -668,7 +679,7 @@ func TestShardRange(t *testing.T) {
 
 func TestIncompleteShards(t *testing.T) {
 	p := testPlan(t)
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(scratch(t), "out")
 	err := job(dir, p, Options{Shard: Shard{1, 3}, FS: noSync(t)}, true)
 	var inc *IncompleteError
 	if !errors.As(err, &inc) || !slices.Equal(inc.Missing, []int{0, 2}) || exitcode.Of(err) != exitcode.Temporary {
@@ -687,7 +698,7 @@ func TestIncompleteShards(t *testing.T) {
 	if err != nil || s.State != Incomplete || s.Done.Rows != 5 || len(s.Pending) != 2 {
 		t.Errorf("status %+v, %v", s, err)
 	}
-	if _, err := ReadStatus(t.TempDir()); exitcode.Of(err) != exitcode.NoInput {
+	if _, err := ReadStatus(scratch(t)); exitcode.Of(err) != exitcode.NoInput {
 		t.Errorf("status of a foreign folder: %v", err)
 	}
 	f, err := Open(context.Background(), dir, p, Options{Shard: Shard{0, 3}, FS: noSync(t)})
@@ -703,7 +714,7 @@ func TestIncompleteShards(t *testing.T) {
 // TestFinalizers publishes from many goroutines, each with its own locks, at once.
 func TestFinalizers(t *testing.T) {
 	p, want := testPlan(t), reference(t, true)
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(scratch(t), "out")
 	if err := job(dir, p, Options{FS: noSync(t)}, true); err != nil {
 		t.Fatal(err)
 	}
@@ -728,7 +739,7 @@ func TestFinalizers(t *testing.T) {
 
 func TestWritePartRefuses(t *testing.T) {
 	p := testPlan(t)
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(scratch(t), "out")
 	f, err := Open(context.Background(), dir, p, Options{FS: noSync(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -773,7 +784,7 @@ func TestWritePartRefuses(t *testing.T) {
 // TestFolderVanishes removes the folder under a run: an I/O error, not missing input.
 func TestFolderVanishes(t *testing.T) {
 	p := testPlan(t)
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(scratch(t), "out")
 	f, err := Open(context.Background(), dir, p, Options{FS: noSync(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -804,7 +815,7 @@ func (f fullFile) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestDiskFull(t *testing.T) {
 	p := testPlan(t)
-	dir := filepath.Join(t.TempDir(), "out")
+	dir := filepath.Join(scratch(t), "out")
 	err := job(dir, p, Options{FS: full{noSync(t)}}, true)
 	if exitcode.Of(err) != exitcode.IO || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("code %d for %v", exitcode.Of(err), err)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/ldm-batch/ldm-batch/io/atomicfile"
@@ -48,8 +49,10 @@ type FS struct {
 	crashed bool
 	files   map[string]*file // unsynced files by current path
 	pending []undo           // name changes not yet made durable, in order
-	stash   int
 }
+
+// stashed numbers the saved files of this process.
+var stashed atomic.Int64
 
 // New returns a file system that injects fault at the k-th call, counted from 1; k 0 means never. stashDir, on the file
 // system of the work, keeps what [FS.PowerLoss] may have to bring back.
@@ -184,8 +187,7 @@ func (f *FS) save(path string) (string, error) {
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
 		return "", nil
 	}
-	f.stash++
-	saved := filepath.Join(f.stashDir, fmt.Sprintf("%06d-%p", f.stash, f))
+	saved := filepath.Join(f.stashDir, fmt.Sprintf("%d-%d", os.Getpid(), stashed.Add(1)))
 	if err := os.Link(path, saved); err != nil {
 		return "", err
 	}
