@@ -53,7 +53,7 @@ func readBytes(t testing.TB, path string, b []byte, lim Limits) (rows int64, foo
 // deliver another number of rows without an error, and never allocate beyond the limit. A caught panic counts as a defect of the
 // decoders here.
 func TestMutations(t *testing.T) {
-	const perFile = 256
+	const perFile = 128
 	lim := Limits{Memory: 16 << 20}
 	for name, codec := range genCodecs {
 		t.Run(name, func(t *testing.T) {
