@@ -18,6 +18,7 @@ type Noise interface {
 const (
 	StreamInitial   = 0       // x_T
 	StreamPosterior = 1       // the first stage's posterior
+	StreamCrop      = 2       // random crops and flips
 	StreamMask      = 1 << 16 // plus the step: known regions at each step's time
 	StreamStep      = 1 << 24 // plus the step: the sampler
 )

@@ -83,6 +83,9 @@ func Load(name string, data []byte, dir string, params map[string]string, settin
 	if err != nil {
 		return nil, exitcode.With(exitcode.Usage, err)
 	}
+	if s := &r.Spec.Sampler; s.Name == "ddpm" && r.Origins["spec.sampler.steps"] == "" {
+		s.Steps = 0 // every step of the process
+	}
 	resolvePaths(reflect.ValueOf(&r.Job).Elem(), dir)
 	return r, nil
 }

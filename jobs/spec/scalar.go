@@ -124,6 +124,7 @@ func (e Extent) String() string {
 // ParseClasses reads a list of class numbers and ranges such as "0-9,15".
 func ParseClasses(s string) ([]int, error) {
 	var list []int
+	seen := map[int]bool{}
 	for _, part := range strings.Split(s, ",") {
 		part = strings.TrimSpace(part)
 		from, to, ranged := strings.Cut(part, "-")
@@ -136,6 +137,10 @@ func ParseClasses(s string) ([]int, error) {
 			return nil, fmt.Errorf("%q is not a class or a range of classes such as 0-9", part)
 		}
 		for c := a; c <= b; c++ {
+			if seen[c] {
+				return nil, fmt.Errorf("class %d is listed twice", c)
+			}
+			seen[c] = true
 			list = append(list, c)
 		}
 	}

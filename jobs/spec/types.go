@@ -46,7 +46,6 @@ type Input struct {
 	Columns    []string `yaml:"columns"`
 	Limit      int      `yaml:"limit"`
 	AllowPaths string   `yaml:"allow_paths" path:"true"`
-	AllowLZ4   bool     `yaml:"allow_lz4"`
 	EXIF       string   `yaml:"exif" enum:"apply,ignore"`
 }
 

@@ -89,7 +89,9 @@ func (r *Resolved) validateSample() error {
 		return r.fail("spec.sampler.eta", "must be 0 with %s", s.Sampler.Name)
 	case s.Sampler.Eta < 0 || s.Sampler.Eta > 1:
 		return r.fail("spec.sampler.eta", "not in [0, 1]")
-	case s.Sampler.Steps < 1:
+	case s.Sampler.Name == "ddpm" && s.Sampler.Steps != 0:
+		return r.fail("spec.sampler.steps", "ddpm makes every step of the process; leave it out")
+	case s.Sampler.Name != "ddpm" && s.Sampler.Steps < 1:
 		return r.fail("spec.sampler.steps", "not at least 1")
 	case s.Sampler.Temperature < 0:
 		return r.fail("spec.sampler.temperature", "negative")

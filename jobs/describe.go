@@ -1,0 +1,149 @@
+package jobs
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/ldm-batch/ldm-batch/internal/nn"
+	"github.com/ldm-batch/ldm-batch/internal/plan"
+	"github.com/ldm-batch/ldm-batch/io/commit"
+	"github.com/ldm-batch/ldm-batch/jobs/spec"
+)
+
+// Description is what a job would do.
+type Description struct {
+	Schema      string            `json:"schema"` // ldm-batch/plan/v1
+	Kind        string            `json:"kind"`
+	Output      string            `json:"output"`
+	Fingerprint string            `json:"fingerprint"`
+	Values      []spec.Value      `json:"values"` // the resolved job, with the origin of each value
+	Rows        int64             `json:"rows"`
+	Parts       []commit.PartPlan `json:"parts"`
+	Device      string            `json:"device"`
+	ModelSHA256 string            `json:"model_sha256"`
+	EMA         bool              `json:"ema"`
+	Steps       int               `json:"steps,omitempty"` // that each image takes
+	Networks    []NetworkCost     `json:"networks"`
+	Memory      Memory            `json:"memory"`
+	Warnings    []string          `json:"warnings,omitempty"`
+}
+
+// NetworkCost is what one network takes for one batch.
+type NetworkCost struct {
+	Name        string  `json:"name"`
+	GFLOP       float64 `json:"gflop"` // of one call
+	ArenaBytes  int64   `json:"arena_bytes"`
+	WeightBytes int64   `json:"weight_bytes"` // as float32; packing for the kernels can take up to four times as much
+}
+
+// Memory is what a run holds beside the networks.
+type Memory struct {
+	InFlightBytes int64 `json:"in_flight_bytes"` // limits.memory: the most that rows between input and output may take
+	ReaderBytes   int64 `json:"reader_bytes"`    // the most that one reader of the input holds
+}
+
+// Shard is one entry of the list that a scheduler maps over.
+type Shard struct {
+	Shard int   `json:"shard"`
+	Of    int   `json:"of"`
+	Parts int   `json:"parts"`
+	Rows  int64 `json:"rows"`
+}
+
+// Describe says what Run would do, without doing it.
+func (p *Prepared) Describe() (*Description, error) {
+	s := &p.spec.Spec
+	d := &Description{
+		Schema: "ldm-batch/plan/v1", Kind: p.spec.Kind, Output: s.Output.Path, Fingerprint: p.plan.Fingerprint, Values: p.spec.Values(),
+		Rows: p.src.rows(), Parts: p.plan.Parts, Device: p.backend.Name(), ModelSHA256: p.modelSHA, EMA: p.model.EMA,
+		Memory: Memory{InFlightBytes: int64(s.Limits.Memory)}, Warnings: p.warnings,
+	}
+	graphs := []func() (*nn.Graph, error){}
+	n := s.Compute.Batch
+	switch t := p.task.(type) {
+	case *encodeTask:
+		if h, w := t.config.Size.H, t.config.Size.W; h != 0 && w != 0 {
+			graphs = append(graphs, func() (*nn.Graph, error) { return p.model.EncoderGraph(n, h, w) })
+		}
+		d.Memory.ReaderBytes = p.src.(*datasetSource).ds.MemoryBound()
+	case *generateTask:
+		d.Steps = t.gen.Steps()
+		_, h, w := t.gen.LatentShape()
+		double, tokens := 1, 0
+		if p.model.UNet.Config.UseSpatialTransformer {
+			tokens = 1
+		}
+		if s.Sampler.Guidance != 1 {
+			double = 2
+		}
+		graphs = append(graphs,
+			func() (*nn.Graph, error) { return p.model.UNetGraph(double*n, h, w, tokens) },
+			func() (*nn.Graph, error) { return p.model.DecoderGraph(n, h, w, nn.Quantized) })
+	}
+	for _, build := range graphs {
+		c, err := networkCost(build)
+		if err != nil {
+			return nil, err
+		}
+		d.Networks = append(d.Networks, c)
+	}
+	return d, nil
+}
+
+func networkCost(build func() (*nn.Graph, error)) (NetworkCost, error) {
+	g, err := build()
+	if err != nil {
+		return NetworkCost{}, err
+	}
+	p, err := plan.Lower(g.Program)
+	if err != nil {
+		return NetworkCost{}, err
+	}
+	c := NetworkCost{Name: p.Name, GFLOP: round3(float64(p.FLOP) / 1e9), ArenaBytes: 4 * int64(p.ArenaElems)}
+	for _, v := range p.Params {
+		c.WeightBytes += 4 * int64(v.Elems())
+	}
+	return c, nil
+}
+
+// Shards cuts the parts into n shards as `--shard i/n` does.
+func (d *Description) Shards(n int) []Shard {
+	list := make([]Shard, n)
+	for i := range list {
+		lo, hi := commit.Shard{Index: i, Count: n}.Range(len(d.Parts))
+		list[i] = Shard{Shard: i, Of: n, Parts: hi - lo}
+		for _, p := range d.Parts[lo:hi] {
+			list[i].Rows += p.Rows
+		}
+	}
+	return list
+}
+
+// Write prints the description for people.
+func (d *Description) Write(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, v := range d.Values {
+		fmt.Fprintf(tw, "%s\t%s\t%s\n", v.Key, v.Value, v.Origin)
+	}
+	fmt.Fprintf(tw, "\t\t\nrows\t%d\tin %d parts\n", d.Rows, len(d.Parts))
+	fmt.Fprintf(tw, "output\t%s\t%s\n", d.Output, d.Fingerprint)
+	fmt.Fprintf(tw, "device\t%s\t\n", d.Device)
+	fmt.Fprintf(tw, "model\tsha256 %s\tEMA %t\n", d.ModelSHA256, d.EMA)
+	if d.Steps > 0 {
+		fmt.Fprintf(tw, "steps\t%d\tfor each image\n", d.Steps)
+	}
+	for _, n := range d.Networks {
+		fmt.Fprintf(tw, "network %s\t%.1f GFLOP a batch\tarena %.1f MB, weights %.1f MB\n", n.Name, n.GFLOP, float64(n.ArenaBytes)/1e6, float64(n.WeightBytes)/1e6)
+	}
+	fmt.Fprintf(tw, "memory\trows in flight up to %s\treader up to %.1f MB\n", spec.Size(d.Memory.InFlightBytes), float64(d.Memory.ReaderBytes)/1e6)
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, warning := range d.Warnings {
+		if _, err := fmt.Fprintf(w, "warning: %s\n", warning); err != nil {
+			return err
+		}
+	}
+	return nil
+}

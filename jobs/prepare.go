@@ -1,0 +1,210 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/ldm-batch/ldm-batch/encode"
+	"github.com/ldm-batch/ldm-batch/internal/cpu"
+	"github.com/ldm-batch/ldm-batch/internal/cpu/kernel"
+	"github.com/ldm-batch/ldm-batch/internal/engine"
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/nn"
+	"github.com/ldm-batch/ldm-batch/internal/plan"
+	"github.com/ldm-batch/ldm-batch/internal/weights"
+	"github.com/ldm-batch/ldm-batch/io/commit"
+	"github.com/ldm-batch/ldm-batch/jobs/spec"
+)
+
+// numerics is raised when a release changes the bytes of outputs, so that a folder never mixes two of them.
+const numerics = 1
+
+// PrepareOptions configure [Prepare].
+type PrepareOptions struct {
+	Log *slog.Logger // nil: silent
+}
+
+// Prepared is a job that was opened and checked, ready to run.
+type Prepared struct {
+	spec     *spec.Resolved
+	log      *slog.Logger
+	backend  plan.Backend
+	file     *weights.File
+	model    *nn.Model
+	session  *engine.Session
+	src      source
+	task     task
+	plan     commit.Plan
+	modelSHA string
+	warnings []string
+	closers  []func()
+	loading  time.Duration
+}
+
+// Prepare opens the model and the input, checks that they fit the job and plans the parts. Errors are those of a useless
+// retry: they come before any work.
+func Prepare(ctx context.Context, r *spec.Resolved, o PrepareOptions) (_ *Prepared, err error) {
+	p := &Prepared{spec: r, log: o.Log}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			p.Close()
+		}
+	}()
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	if err := guard("prepare", func() error { return p.open(ctx) }); err != nil {
+		return nil, err
+	}
+	p.loading = time.Since(start)
+	return p, nil
+}
+
+func (p *Prepared) open(ctx context.Context) error {
+	s := &p.spec.Spec
+	var err error
+	if p.backend, err = openBackend(s.Compute); err != nil {
+		return err
+	}
+	p.onClose(p.backend.Close)
+
+	// The hash of the model takes as long as reading it; it runs beside the rest.
+	type digest struct {
+		sum string
+		err error
+	}
+	hashed := make(chan digest, 1)
+	go func() {
+		sum, _, err := weights.SHA256(s.Model.Checkpoint)
+		hashed <- digest{sum, err}
+	}()
+	err = p.openModel()
+	d := <-hashed
+	if err != nil {
+		return err
+	}
+	if d.err != nil {
+		return fmt.Errorf("model: %w", d.err)
+	}
+	if s.Model.SHA256 != "" && s.Model.SHA256 != d.sum {
+		return exitcode.Errorf(exitcode.Data, "model %s: sha256 is %s, the job says %s", s.Model.Checkpoint, d.sum, s.Model.SHA256)
+	}
+	p.modelSHA = d.sum
+
+	if err := p.openTask(ctx); err != nil {
+		return err
+	}
+	parts, err := commit.SplitRows(p.src.rows(), int64(s.Output.RowsPerPart))
+	if err != nil {
+		return err
+	}
+	p.plan, err = commit.NewPlan(p.document(), parts)
+	return err
+}
+
+// openBackend starts the device that the job asks for.
+func openBackend(c spec.Compute) (plan.Backend, error) {
+	if c.Device == "gpu" {
+		return nil, exitcode.Errorf(exitcode.Unavailable, "device gpu: this build has no GPU backend; use --device cpu")
+	}
+	o := cpu.DefaultOptions()
+	o.Threads = c.Threads
+	if c.Precision == "mixed" {
+		o.Precision = kernel.Mixed
+	}
+	return cpu.Open(o)
+}
+
+func (p *Prepared) openModel() error {
+	s := &p.spec.Spec
+	var err error
+	if p.file, err = weights.Open(s.Model.Checkpoint, weights.Limits{}); err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	p.onClose(func() { p.file.Close() })
+	p.model, err = nn.Load(s.Model.Config, p.file, nn.Options{Weights: weights.Selection(s.Model.Weights), FirstStageOnly: p.spec.Kind == "Encode"})
+	if err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	for _, w := range p.model.Warnings {
+		p.warn("model: " + w)
+	}
+	p.session = engine.New(p.model, p.backend)
+	p.onClose(p.session.Close)
+	return nil
+}
+
+func (p *Prepared) openTask(ctx context.Context) error {
+	s := &p.spec.Spec
+	switch p.spec.Kind {
+	case "Encode":
+		src, err := openDataset(ctx, s.Input, s.Limits)
+		if err != nil {
+			return err
+		}
+		for _, w := range src.ds.Warnings() {
+			p.warn("input: " + w)
+		}
+		p.src = src
+		p.fitBatch()
+		first, err := encode.New(p.session)
+		if err != nil {
+			return exitcode.With(exitcode.Data, err)
+		}
+		p.task, err = newEncodeTask(first, s, src, p.session.Seconds)
+		return exitcode.With(exitcode.Usage, err)
+	case "Sample":
+		src, err := newListSource(s.Sample)
+		if err != nil {
+			return exitcode.With(exitcode.Usage, err)
+		}
+		p.src = src
+		p.fitBatch()
+		t, err := newGenerateTask(p.session, s, src.rows(), p.session.Seconds)
+		if err != nil {
+			return err
+		}
+		p.onClose(t.close)
+		p.warn(t.stepsWarning())
+		p.task = t
+		return nil
+	}
+	return exitcode.Errorf(exitcode.Usage, "kind: %s is not available in this version", p.spec.Kind)
+}
+
+// fitBatch makes the batch no larger than the job; results do not depend on it.
+func (p *Prepared) fitBatch() {
+	c := &p.spec.Spec.Compute
+	c.Batch = int(max(min(int64(c.Batch), p.src.rows()), 1))
+}
+
+// document is everything that the output depends on: the job, the model, the input and the numerics of this release.
+func (p *Prepared) document() any {
+	return map[string]any{
+		"job": p.spec.Canonical(), "model_sha256": p.modelSHA, "input": p.src.identity(), "rows": p.src.rows(), "numerics": numerics,
+	}
+}
+
+func (p *Prepared) warn(msg string) {
+	if msg != "" {
+		p.warnings = append(p.warnings, msg)
+		p.log.Warn(msg)
+	}
+}
+
+func (p *Prepared) onClose(f func()) { p.closers = append(p.closers, f) }
+
+// Close frees what Prepare opened.
+func (p *Prepared) Close() {
+	for _, f := range slices.Backward(p.closers) {
+		f()
+	}
+	p.closers = nil
+}

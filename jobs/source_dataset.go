@@ -1,0 +1,130 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/ldm-batch/ldm-batch/io/dataset"
+	"github.com/ldm-batch/ldm-batch/io/part"
+	"github.com/ldm-batch/ldm-batch/jobs/spec"
+)
+
+// datasetSource reads images from files.
+type datasetSource struct {
+	ds       *dataset.Dataset
+	files    []dataset.FileInfo
+	features dataset.Features
+}
+
+func openDataset(ctx context.Context, in spec.Input, lim spec.Limits) (*datasetSource, error) {
+	ds, err := dataset.Open(ctx, dataset.Spec{
+		Path: in.Path, Image: in.Image, ID: in.ID, Label: in.Label, Columns: in.Columns, Limit: int64(in.Limit), AllowPaths: in.AllowPaths,
+	}, dataset.Limits{Memory: int64(lim.Memory)})
+	if err != nil {
+		return nil, fmt.Errorf("input: %w", err)
+	}
+	return &datasetSource{ds: ds, files: ds.Files(), features: ds.Features()}, nil
+}
+
+func (s *datasetSource) rows() int64 { return s.ds.NumRows() }
+
+// identity is each file's name, size, rows and footer hash; the folder it lies in does not matter.
+func (s *datasetSource) identity() any {
+	type file struct {
+		Name   string `json:"name"`
+		Size   int64  `json:"size"`
+		Footer string `json:"footer_sha256"`
+		Rows   int64  `json:"rows"`
+	}
+	var files []file
+	for _, f := range s.files {
+		files = append(files, file{f.Name, f.Size, f.FooterSHA256, f.Rows})
+	}
+	return files
+}
+
+func (s *datasetSource) read(ctx context.Context, from, to int64) iter.Seq2[*item, error] {
+	return func(yield func(*item, error) bool) {
+		for r, err := range s.ds.Rows(ctx, from, to) {
+			if err != nil {
+				yield(nil, fmt.Errorf("input: %w", err))
+				return
+			}
+			if !yield(s.item(r), nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *datasetSource) item(r dataset.Row) *item {
+	it := &item{
+		row:   part.Row{ID: r.ID, ImagePath: r.Path, Label: r.Label, HasLabel: s.features.Label != "" && r.LabelErr == nil},
+		where: fmt.Sprintf("%s row group %d row %d", s.files[r.File].Name, r.RowGroup, r.RowInGroup),
+		raw:   r.Image,
+		label: r.Label, number: r.Index,
+	}
+	if !r.HasLabel && r.LabelErr == nil {
+		it.row.Label = -1
+	}
+	for i, v := range r.Values {
+		it.row.Extra = append(it.row.Extra, extra(s.features.Columns[i], v))
+	}
+	if r.Err != nil {
+		reason := string(dataset.ClassOf(r.Err))
+		cause := r.Err
+		var e *dataset.Error
+		if errors.As(r.Err, &e) { // the item says where by itself
+			cause = fmt.Errorf("column %s: %w", e.Column, e.Err)
+		}
+		it.fail(reason, cause)
+	}
+	return it
+}
+
+// columns describes the passed-through columns in the form of parts.
+func (s *datasetSource) columns() []part.Column {
+	var cs []part.Column
+	for _, c := range s.features.Columns {
+		cs = append(cs, part.Column{Name: c.Name, Type: columnType(c)})
+	}
+	return cs
+}
+
+func columnType(c dataset.Column) part.Type {
+	if c.List {
+		return part.String
+	}
+	switch c.Kind {
+	case dataset.KindBool:
+		return part.Bool
+	case dataset.KindInt:
+		return part.Int64
+	case dataset.KindFloat:
+		return part.Float64
+	case dataset.KindBytes:
+		return part.Binary
+	}
+	return part.String
+}
+
+// extra converts a value to its column's type; what has no type of its own in a part is written as text.
+func extra(c dataset.Column, v any) any {
+	switch x := v.(type) {
+	case nil:
+		return nil
+	case time.Time:
+		return x.Format(time.RFC3339Nano)
+	default:
+		if columnType(c) == part.String {
+			if s, ok := v.(string); ok {
+				return s
+			}
+			return fmt.Sprint(v)
+		}
+		return v
+	}
+}

@@ -1,0 +1,164 @@
+package jobs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/ldm-batch/ldm-batch/encode"
+	"github.com/ldm-batch/ldm-batch/io/part"
+	"github.com/ldm-batch/ldm-batch/io/picture"
+	"github.com/ldm-batch/ldm-batch/io/preprocess"
+	"github.com/ldm-batch/ldm-batch/io/resize"
+	"github.com/ldm-batch/ldm-batch/jobs/spec"
+	"github.com/ldm-batch/ldm-batch/sample"
+)
+
+// encodeTask turns images into latents.
+type encodeTask struct {
+	first   *encode.FirstStage
+	job     *spec.Spec
+	config  preprocess.Config
+	shape   part.Schema
+	images  []float32 // one batch
+	noise   []float32
+	batch   int
+	seconds func() map[string]float64
+}
+
+// newEncodeTask checks that the pictures' size suits the model.
+func newEncodeTask(first *encode.FirstStage, job *spec.Spec, src *datasetSource, seconds func() map[string]float64) (*encodeTask, error) {
+	t := &encodeTask{first: first, job: job, batch: job.Compute.Batch, seconds: seconds}
+	t.config = preprocess.Config{
+		Size: preprocess.Size{H: job.Preprocess.Size.H, W: job.Preprocess.Size.W},
+		Crop: preprocess.Crop(job.Preprocess.Crop), Resize: resize.Method(job.Preprocess.Resize), Flip: job.Preprocess.Flip,
+	}
+	if err := t.config.Validate(); err != nil {
+		return nil, fmt.Errorf("spec.preprocess: %w", err)
+	}
+	latent := &part.Latent{C: first.Channels(), DType: part.DType(job.Encode.DType), Layout: part.Layout(job.Output.LatentLayout)}
+	if h, w := t.config.Size.H, t.config.Size.W; h != 0 && w != 0 {
+		if err := first.CheckSize(h, w); err != nil {
+			return nil, fmt.Errorf("spec.preprocess.size: %w", err)
+		}
+		latent.H, latent.W = h/first.Factor(), w/first.Factor()
+	} else {
+		latent.Layout = part.Ragged
+	}
+	if job.Encode.Latent == "sample" && !first.Stochastic() {
+		return nil, fmt.Errorf("spec.encode.latent: sample needs a KL first stage; this one is VQ, whose latents have no variance")
+	}
+	scale := 1.0
+	if job.Encode.Scale {
+		scale = float64(first.ScaleFactor())
+	}
+	t.shape = part.Schema{
+		Latent: latent, Label: src.features.Label != "", LabelNames: src.features.ClassNames, Extra: src.columns(),
+		Meta: part.Meta{ScaleFactor: scale}, Compression: part.Compression(job.Output.Compression),
+	}
+	return t, nil
+}
+
+func (t *encodeTask) schema() part.Schema { return t.shape }
+
+func (t *encodeTask) stages() map[string]float64 { return t.seconds() }
+
+// cost is the source image, the decoded picture, the network's input and the latent. The size of the decoded picture comes
+// from the header; a header that cannot be read fails later and costs little.
+func (t *encodeTask) cost(it *item) int64 {
+	pixels := int64(t.config.Size.H) * int64(t.config.Size.W)
+	if h, err := picture.Probe(it.raw, t.limits()); err == nil {
+		decoded := int64(h.W) * int64(h.H)
+		if pixels == 0 {
+			pixels = decoded
+		}
+		pixels += decoded / 4 // one byte a sample against four
+	}
+	return int64(len(it.raw)) + 12*pixels + 4096
+}
+
+func (t *encodeTask) limits() picture.Limits {
+	l := picture.DefaultLimits()
+	l.MaxPixels = int64(t.job.Limits.MaxPixels)
+	return l
+}
+
+func (t *encodeTask) newWorker() (prepare, finish func(*item)) {
+	var dec picture.Decoder
+	var img picture.Image
+	pre, err := preprocess.New(t.config)
+	opt := picture.Options{Limits: t.limits(), ApplyOrientation: t.job.Input.EXIF == "apply"}
+	return func(it *item) {
+		if err == nil {
+			err = t.prepare(it, &dec, &img, pre, opt)
+		}
+		if err != nil {
+			reason := "preprocess"
+			var p *picture.Error
+			if errors.As(err, &p) {
+				reason = string(p.Kind)
+			}
+			it.fail(reason, err)
+			err = nil
+		}
+		it.raw = nil
+	}, nil
+}
+
+func (t *encodeTask) prepare(it *item, dec *picture.Decoder, img *picture.Image, pre *preprocess.Preprocessor, opt picture.Options) error {
+	sum := sha256.Sum256(it.raw)
+	it.row.SourceSHA256 = hex.EncodeToString(sum[:])
+	if err := dec.DecodeInto(img, it.raw, opt); err != nil {
+		return err
+	}
+	it.row.Width, it.row.Height = img.W, img.H
+	it.h, it.w = pre.OutSize(img.H, img.W)
+	if err := t.first.CheckSize(it.h, it.w); err != nil {
+		return err
+	}
+	at, err := pre.Place(img.H, img.W, sample.Uint64(t.job.Compute.Seed, it.row.ID, sample.StreamCrop))
+	if err != nil {
+		return err
+	}
+	it.input = make([]float32, 3*it.h*it.w)
+	return pre.CHW(it.input, preprocess.Picture{Pix: img.Pix, H: img.H, W: img.W, Channels: 3}, at)
+}
+
+func (t *encodeTask) compute(_ context.Context, batch []*item) error {
+	h, w, n := batch[0].h, batch[0].w, t.batch
+	size := 3 * h * w
+	t.images = grow(t.images, n*size)
+	for i := range n { // an incomplete batch is filled up, so that one compiled size serves all
+		copy(t.images[i*size:(i+1)*size], batch[min(i, len(batch)-1)].input)
+	}
+	f := t.first.Factor()
+	c, lh, lw := t.first.Channels(), h/f, w/f
+	cells := c * lh * lw
+	o := encode.Options{Scale: t.job.Encode.Scale}
+	if t.job.Encode.Latent == "sample" {
+		t.noise = grow(t.noise, n*cells)
+		for i, it := range batch {
+			sample.Normal(t.job.Compute.Seed, it.row.ID, sample.StreamPosterior, t.noise[i*cells:(i+1)*cells])
+		}
+		o.Noise = t.noise
+	}
+	z, err := t.first.Encode(t.images, n, h, w, o)
+	if err != nil {
+		return fmt.Errorf("%s and %d more rows: %w", batch[0].where, len(batch)-1, err)
+	}
+	for i, it := range batch {
+		it.row.Latent = append([]float32(nil), z[i*cells:(i+1)*cells]...)
+		it.row.LatentShape = [3]int{c, lh, lw}
+		it.input = nil
+	}
+	return nil
+}
+
+func grow(b []float32, n int) []float32 {
+	if cap(b) < n {
+		return make([]float32, n)
+	}
+	return b[:n]
+}

@@ -1,0 +1,128 @@
+package sample
+
+import (
+	"fmt"
+
+	"github.com/ldm-batch/ldm-batch/internal/engine"
+	"github.com/ldm-batch/ldm-batch/internal/nn"
+)
+
+// Condition is what a batch is generated from. Unused parts are nil.
+type Condition struct {
+	Context []float32 // N x Tokens x context_dim, for cross-attention
+	Tokens  int
+	Concat  []float32 // N x channels x H x W, beside the latent's channels
+	Y       []float32 // N class numbers added to the time embedding
+}
+
+// unet is the denoiser of a latent diffusion model for one batch.
+type unet struct {
+	net    *engine.Network
+	cond   Condition
+	n      int
+	latent int // channels of the latent
+	inputs map[string][]float32
+	joined []float32 // latent and concatenated condition
+}
+
+// newUNet compiles the U-Net for n latents of h x w cells.
+func newUNet(s *engine.Session, n, h, w int, c Condition) (*unet, error) {
+	net, err := s.UNet(n, h, w, c.Tokens)
+	if err != nil {
+		return nil, err
+	}
+	cfg := s.Model.UNet.Config
+	extra := len(c.Concat) / (n * h * w)
+	u := &unet{net: net, cond: c, n: n, latent: cfg.InChannels - extra, inputs: map[string][]float32{}}
+	if u.latent != cfg.OutChannels {
+		return nil, fmt.Errorf("the U-Net takes %d channels and gives %d; the condition brings %d, not the difference", cfg.InChannels, cfg.OutChannels, extra)
+	}
+	if c.Context != nil {
+		u.inputs["context"] = c.Context
+	}
+	if cfg.NumClasses > 0 {
+		if c.Y == nil {
+			return nil, fmt.Errorf("the U-Net is conditioned on classes and no class was given")
+		}
+		u.inputs["y"] = c.Y
+	}
+	if c.Concat != nil {
+		u.joined = make([]float32, n*cfg.InChannels*h*w)
+	}
+	return u, nil
+}
+
+// Predict implements [Denoiser].
+func (u *unet) Predict(x, t, eps []float32) error {
+	u.inputs["x"], u.inputs["t"] = x, t
+	if u.joined != nil {
+		a, b := len(x)/u.n, len(u.cond.Concat)/u.n
+		for i := range u.n {
+			row := u.joined[i*(a+b) : (i+1)*(a+b)]
+			copy(row[copy(row, x[i*a:(i+1)*a]):], u.cond.Concat[i*b:(i+1)*b])
+		}
+		u.inputs["x"] = u.joined
+	}
+	out, err := u.net.Run(u.inputs)
+	if err != nil {
+		return err
+	}
+	copy(eps, out[0])
+	return engine.Finite("predicted noise", eps)
+}
+
+// PredictPair implements [Pair] for a denoiser whose condition holds the unconditional half first.
+func (u *unet) PredictPair(x, t, eps []float32) error { return u.Predict(x, t, eps) }
+
+// joinConditions puts the unconditional condition before the conditional one, for a doubled batch.
+func joinConditions(uncond, cond Condition) (Condition, error) {
+	if uncond.Tokens != cond.Tokens || len(uncond.Context) != len(cond.Context) || len(uncond.Concat) != len(cond.Concat) || len(uncond.Y) != len(cond.Y) {
+		return Condition{}, fmt.Errorf("guidance: the unconditional condition has another shape than the conditional one")
+	}
+	join := func(a, b []float32) []float32 {
+		if a == nil {
+			return nil
+		}
+		return append(append(make([]float32, 0, len(a)+len(b)), a...), b...)
+	}
+	return Condition{
+		Context: join(uncond.Context, cond.Context), Tokens: cond.Tokens,
+		Concat: join(uncond.Concat, cond.Concat), Y: join(uncond.Y, cond.Y),
+	}, nil
+}
+
+// NewDenoiser makes the denoiser of a model for n latents of h x w cells. With a guidance scale other than 1 and an
+// unconditional condition, every prediction is one call on the doubled batch.
+func NewDenoiser(s *engine.Session, n, h, w int, cond Condition, uncond *Condition, guidance float64) (Denoiser, error) {
+	if s.Model.UNet == nil {
+		return nil, fmt.Errorf("%s: the configuration has no U-Net", s.Model.Config.Path)
+	}
+	if uncond == nil || guidance == 1 {
+		return newUNet(s, n, h, w, cond)
+	}
+	both, err := joinConditions(*uncond, cond)
+	if err != nil {
+		return nil, err
+	}
+	u, err := newUNet(s, 2*n, h, w, both)
+	if err != nil {
+		return nil, err
+	}
+	return &Guided{Pair: u, Scale: guidance}, nil
+}
+
+// ModelSchedule is the schedule of a model: that of its configuration, with the tables of the checkpoint where it has them.
+func ModelSchedule(m *nn.Model) (*Schedule, error) {
+	d := m.Config.Diffusion
+	if d == nil {
+		return nil, fmt.Errorf("%s: the configuration has no diffusion process", m.Config.Path)
+	}
+	if d.Parameterization != "eps" {
+		return nil, fmt.Errorf("%s: parameterization %s is not supported; only eps is", m.Config.Path, d.Parameterization)
+	}
+	s, err := NewSchedule(ScheduleConfig{Kind: d.BetaSchedule, Timesteps: d.Timesteps, LinearStart: d.LinearStart, LinearEnd: d.LinearEnd, CosineS: d.CosineS})
+	if err != nil {
+		return nil, err
+	}
+	return s, s.UseBuffers(func(name string) ([]float32, bool) { b, ok := m.Schedule[name]; return b, ok })
+}
