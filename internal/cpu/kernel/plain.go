@@ -178,7 +178,10 @@ func (g *plain) transpose(n, rows, cols int, x, y []float32) {
 	})
 }
 
-func (g *plain) embed(ids []float32, dim int, table, y []float32) {
+func (g *plain) embed(ids []float32, dim int, table, y []float32) { embed(ids, dim, table, y) }
+
+// embed and timeEmbedding are shared by all implementations: they are exact and never worth a vector loop.
+func embed(ids []float32, dim int, table, y []float32) {
 	for i, id := range ids {
 		copy(y[i*dim:][:dim], table[int(id)*dim:])
 	}
@@ -207,7 +210,6 @@ func (g *plain) timeEmbedding(t []float32, dim int, freq, y []float32) {
 	timeEmbedding(t, dim, freq, y)
 }
 
-// timeEmbedding is shared by all implementations: it is exact and never worth a vector loop.
 func timeEmbedding(t []float32, dim int, freq, y []float32) {
 	half := len(freq)
 	for i, ti := range t {

@@ -1,3 +1,5 @@
+//go:build !(cgo && linux)
+
 package kernel
 
 func runnable(ISA) bool { return false }

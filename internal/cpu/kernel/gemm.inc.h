@@ -1,0 +1,278 @@
+// Matrix products: the inner kernels, and the driver of linear layers and direct convolutions.
+//
+// Weights are packed in panels of NR columns, [panel][k][NR]; the last panel is VL wide when that is enough, and filled up with
+// zeros. With GEGLU a panel holds VL values and their VL gates. bf16 panels hold pairs of neighbouring k in a 32-bit lane.
+//
+// Sums over k are cut into stretches of equal length, at most stretch_max, each summed in registers by itself and then added to
+// the total: a panel's stretch stays in the first-level cache, and rounding errors grow with the stretch, not with k. The cuts
+// depend on k alone, so every element sees the same operations wherever it is computed.
+
+enum { stretch_max = 320 };
+
+static inline long stretch_count(long k) { return div_up(k, stretch_max); }
+static inline long stretch_start(long k, long i, long n) { return k * i / n; }
+
+// c[0..mr][0..nv*VL] = or += a[0..mr][0..k] * b[0..k][0..nv*VL]
+static INLINE void tile_f32(const int mr, const int nv, const float *a, long lda, const float *b, long k, float *c, long ldc, int add) {
+	vf acc[MR][2];
+	UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++) acc[i][j] = (vf){0};
+	for (; k > 0; k--) {
+		vf bv[2];
+		UNROLL for (int j = 0; j < nv; j++) bv[j] = load(b + j * VL);
+		b += nv * VL;
+		UNROLL for (int i = 0; i < mr; i++) {
+			float s = a[i * lda];
+			UNROLL for (int j = 0; j < nv; j++) acc[i][j] += s * bv[j];
+		}
+		a++;
+	}
+	UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++) {
+		vf v = acc[i][j];
+		if (add) v += load(c + i * ldc + j * VL);
+		store(c + i * ldc + j * VL, v);
+	}
+}
+
+#if BF16
+// The same with pairs: a, b and k count pairs.
+static INLINE void tile_bf16(const int mr, const int nv, const float *a, long lda, const float *b, long k, float *c, long ldc, int add) {
+	vf acc[MR][2];
+	UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++) acc[i][j] = (vf){0};
+	for (; k > 0; k--) {
+		vi bv[2];
+		UNROLL for (int j = 0; j < nv; j++) bv[j] = *(const vi_mem *)(b + j * VL);
+		b += nv * VL;
+		UNROLL for (int i = 0; i < mr; i++) {
+			int32_t s;
+			memcpy(&s, a + i * lda, 4);
+			vi sv = s - (vi){0};
+			UNROLL for (int j = 0; j < nv; j++) acc[i][j] = dot_bf16(acc[i][j], sv, bv[j]);
+		}
+		a++;
+	}
+	UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++) {
+		vf v = acc[i][j];
+		if (add) v += load(c + i * ldc + j * VL);
+		store(c + i * ldc + j * VL, v);
+	}
+}
+#endif
+
+typedef void (*tile_fn)(const float *a, long lda, const float *b, long k, float *c, long ldc, int add);
+
+#define TILE_ARGS const float *a, long lda, const float *b, long k, float *c, long ldc, int add
+#if BF16
+#define TILE(M)                                                                                   \
+	static NOINLINE void f32_##M##_1(TILE_ARGS) { tile_f32(M, 1, a, lda, b, k, c, ldc, add); }   \
+	static NOINLINE void f32_##M##_2(TILE_ARGS) { tile_f32(M, 2, a, lda, b, k, c, ldc, add); }   \
+	static NOINLINE void bf16_##M##_1(TILE_ARGS) { tile_bf16(M, 1, a, lda, b, k, c, ldc, add); } \
+	static NOINLINE void bf16_##M##_2(TILE_ARGS) { tile_bf16(M, 2, a, lda, b, k, c, ldc, add); }
+#define ENTRY(M) {{f32_##M##_1, f32_##M##_2}, {bf16_##M##_1, bf16_##M##_2}},
+#else
+#define TILE(M)                                                                                 \
+	static NOINLINE void f32_##M##_1(TILE_ARGS) { tile_f32(M, 1, a, lda, b, k, c, ldc, add); } \
+	static NOINLINE void f32_##M##_2(TILE_ARGS) { tile_f32(M, 2, a, lda, b, k, c, ldc, add); }
+#define ENTRY(M) {{f32_##M##_1, f32_##M##_2}, {0, 0}},
+#endif
+#if MR == 6
+#define EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#elif MR == 14
+#define EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#endif
+EACH_ROW_COUNT(TILE)
+static const tile_fn tiles[MR + 1][2][2] = {{{0}}, EACH_ROW_COUNT(ENTRY)}; // [rows][bf16][vectors - 1]
+
+// Panels of a matrix with o columns.
+static inline long panel_count(long o) { return div_up(o, NR); }
+static inline int panel_vectors(long o, long p) { return o - p * NR <= VL ? 1 : 2; }
+
+// What happens to a sum on its way to memory.
+typedef struct {
+	const float *bias, *sample_bias, *residual;
+	long sample_stride, rows_per_sample;
+	int act;
+} epilogue;
+
+static INLINE vf finish(const epilogue *e, vf v, long row, long col, long n, const float *residual) {
+	if (e->bias) v += load_n(e->bias + col, n);
+	if (e->sample_bias) v += load_n(e->sample_bias + row / e->rows_per_sample * e->sample_stride + col, n);
+	if (e->act) v = act_v(e->act, v);
+	if (residual) v += load_n(residual, n);
+	return v;
+}
+
+typedef struct {
+	long rows, k, out, o, panels; // o counts columns of the product: 2 * out with GEGLU, rounded up to whole panels
+	const float *x;
+	long ldx;
+	const ldm_conv_shape *image; // rows are windows of an image
+	const float *w;
+	int bf, geglu;
+	float *y;
+	long ldy;
+	epilogue e;
+	long row_blocks, panel_groups, block_rows, t_size, a_size;
+	char *scratch;
+	ldm_counter next;
+} gemm_job;
+
+static void finish_tile(const gemm_job *j, const float *t, long ldt, long row, long rows, long p) {
+	for (long i = 0; i < rows; i++, t += ldt) {
+		float *y = j->y + (row + i) * j->ldy;
+		const float *residual = j->e.residual ? j->e.residual + (row + i) * j->ldy : NULL;
+		if (j->geglu) {
+			long col = p * VL, n = j->out - col;
+			vf value = load(t), gate = load(t + VL);
+			if (j->e.bias) {
+				value += load_n(j->e.bias + col, n);
+				gate += load_n(j->e.bias + j->out + col, n);
+			}
+			value *= gelu_v(gate);
+			if (residual) value += load_n(residual + col, n);
+			store_n(y + col, value, n);
+			continue;
+		}
+		for (int v = 0; v < 2; v++) {
+			long col = p * NR + v * VL, n = j->out - col;
+			if (n <= 0) break;
+			store_n(y + col, finish(&j->e, load(t + v * VL), row + i, col, n, residual ? residual + col : NULL), n);
+		}
+	}
+}
+
+static INLINE void copy_floats(float *d, const float *s, long n) {
+	if (n < 64)
+		for (long i = 0; i < n; i++) d[i] = s[i];
+	else memcpy(d, s, n * sizeof(float));
+}
+
+// Columns k0..k1 of the windows of output pixels row..row+rows, in the order (kernel row, kernel column, channel).
+static void gather_windows(const gemm_job *j, long row, long rows, long k0, long k1, float *a, long lda) {
+	const ldm_conv_shape *s = j->image;
+	int up = s->upsample != 0;
+	long in_w = s->w >> up, in_h = s->h >> up, c = s->c;
+	for (long r = 0; r < rows; r++, a += lda) {
+		long px = row + r, n = px / ((long)s->out_h * s->out_w), rest = px % ((long)s->out_h * s->out_w);
+		long y0 = rest / s->out_w * s->stride - s->pad_top, x0 = rest % s->out_w * s->stride - s->pad_left;
+		const float *img = j->x + n * in_h * in_w * c;
+		int inside = !up && x0 >= 0 && x0 + s->kw <= s->w;
+		for (long k = k0; k < k1;) {
+			long tap = k / c, ky = tap / s->kw, kx = tap % s->kw, y = y0 + ky, x = x0 + kx;
+			int ok = y >= 0 && y < s->h && x >= 0 && x < s->w;
+			// Neighbouring taps of a row that lie inside are one run of memory.
+			long end = inside ? (ky + 1) * s->kw * c : (tap + 1) * c;
+			long m = min_long(k1, end) - k;
+			float *d = a + (k - k0);
+			if (ok) copy_floats(d, img + ((y >> up) * in_w + (x >> up)) * c + k % c, m);
+			else memset(d, 0, m * sizeof(float));
+			k += m;
+		}
+	}
+}
+
+#if BF16
+static void convert_rows(const float *x, long ldx, long rows, long k, float *a, long lda) {
+	for (long r = 0; r < rows; r++, x += ldx, a += lda) {
+		uint16_t *d = (uint16_t *)a;
+		long i = 0;
+		for (; i + VL <= k; i += VL) {
+			vu u = (vu)round_bf16(load(x + i)) >> 16;
+			UNROLL for (int l = 0; l < VL; l++) d[i + l] = u[l];
+		}
+		for (; i < k; i++) d[i] = round_bf16_1(x[i]);
+		if (k & 1) d[k] = 0;
+	}
+}
+#endif
+
+static void gemm_task(void *arg, int tid, int threads) {
+	gemm_job *j = arg;
+	(void)threads;
+	float *t = (float *)(j->scratch + tid * (j->t_size + 2 * j->a_size));
+	float *gathered = (float *)((char *)t + j->t_size), *converted = (float *)((char *)gathered + j->a_size);
+	long n = stretch_count(j->k), unit = j->bf ? 2 : 1, panel = div_up(j->k, unit) * NR;
+	for (long task; (task = take(&j->next)) < j->row_blocks * j->panel_groups;) {
+		long g = task / j->row_blocks, b = task % j->row_blocks;
+		long r0 = j->rows * b / j->row_blocks, rows = j->rows * (b + 1) / j->row_blocks - r0;
+		long p0 = j->panels * g / j->panel_groups, p1 = j->panels * (g + 1) / j->panel_groups;
+		long ldt = n == 1 ? NR : (p1 - p0) * NR, row_tiles = div_up(rows, MR);
+		for (long s = 0; s < n; s++) {
+			long k0 = stretch_start(div_up(j->k, unit), s, n), k1 = stretch_start(div_up(j->k, unit), s + 1, n); // in units
+			long f0 = k0 * unit, f1 = min_long(k1 * unit, j->k);                                                // in floats
+			const float *a = j->x + r0 * j->ldx + f0;
+			long lda = j->ldx;
+			if (j->image) {
+				lda = (f1 - f0) + LINE / 4;
+				gather_windows(j, r0, rows, f0, f1, gathered, lda);
+				a = gathered;
+			}
+#if BF16
+			if (j->bf) {
+				long ldc = k1 - k0 + LINE / 4;
+				convert_rows(a, lda, rows, f1 - f0, converted, ldc);
+				a = converted;
+				lda = ldc;
+			}
+#endif
+			for (long p = p0; p < p1; p++) {
+				int nv = panel_vectors(j->o, p);
+				const float *w = j->w + p * panel + k0 * nv * VL;
+				for (long i = 0; i < row_tiles; i++) {
+					long i0 = rows * i / row_tiles, m = rows * (i + 1) / row_tiles - i0;
+					float *c = n == 1 ? t : t + i0 * ldt + (p - p0) * NR;
+					tiles[m][j->bf][nv - 1](a + i0 * lda, lda, w, k1 - k0, c, ldt, s > 0);
+					if (s == n - 1) finish_tile(j, c, ldt, r0 + i0, m, p);
+				}
+			}
+		}
+	}
+	(void)converted;
+}
+
+// Cuts the product into tasks: blocks of rows that fit the second-level cache, groups of panels whose sums do, and enough of
+// them for all threads.
+static int gemm_run(ldm_pool *pool, gemm_job *j) {
+	enum { rows_max = 96, sums_max = 256 << 10, weights_max = 384 << 10 };
+	int threads = pool_threads(pool);
+	long n = stretch_count(j->k);
+	j->panels = panel_count(j->o);
+	j->row_blocks = div_up(j->rows, rows_max);
+	long group = n > 1 ? sums_max / (rows_max * NR * 4) : weights_max / (j->k * NR * 4);
+	j->panel_groups = min_long(j->panels, div_up(j->panels, max_long(1, group)));
+	if (threads > 1) {
+		while (j->row_blocks * j->panel_groups < 4 * threads && j->panel_groups < j->panels) j->panel_groups++;
+		while (j->row_blocks * j->panel_groups < 4 * threads && j->rows / (j->row_blocks + 1) >= 2 * MR) j->row_blocks++;
+	}
+	long rows = div_up(j->rows, j->row_blocks), width = div_up(j->panels, j->panel_groups) * NR;
+	j->t_size = line_up(n == 1 ? MR * NR * 4 : rows * width * 4);
+	j->a_size = j->image || j->bf ? line_up(rows * (stretch_max + 2 + LINE / 4) * 4) : 0;
+	j->scratch = pool_scratch(pool, threads * (j->t_size + 2 * j->a_size));
+	if (!j->scratch) return -1;
+	if (!pool_reserving(pool)) pool_run(pool, gemm_task, j);
+	return 0;
+}
+
+// Linear layers.
+
+static long geglu_columns(long out) { return div_up(out, VL) * NR; }
+
+static long packed_size(long k, long o, int bf) { return panel_count(o) * NR * (bf ? div_up(k, 2) : k); }
+
+static long linear_size(long in, long out, int geglu, int bf) { return packed_size(in, geglu ? geglu_columns(out) : out, bf); }
+
+static int linear(ldm_pool *pool, const ldm_linear_shape *s, int geglu, int bf, const float *w, const float *x, float *y, const float *bias,
+	const float *sample_bias, long sample_stride, const float *residual, int act) {
+	gemm_job j = {.rows = s->rows, .k = s->in, .out = s->out, .o = geglu ? geglu_columns(s->out) : s->out, .x = x, .ldx = s->ldx, .w = w,
+		.bf = bf, .geglu = geglu, .y = y, .ldy = s->ldy, .e = {bias, sample_bias, residual, sample_stride, s->rows_per_sample, act}};
+	return gemm_run(pool, &j);
+}
+
+static int conv_direct(ldm_pool *pool, const ldm_conv_shape *s, int bf, const float *w, const float *x, float *y, const float *bias,
+	const float *sample_bias, long sample_stride, const float *residual, int act) {
+	long pixels = (long)s->out_h * s->out_w;
+	gemm_job j = {.rows = s->n * pixels, .k = (long)s->kh * s->kw * s->c, .out = s->o, .o = s->o, .x = x, .ldx = s->c, .w = w, .bf = bf, .y = y,
+		.ldy = s->o, .e = {bias, sample_bias, residual, sample_stride, pixels, act}};
+	int plain = s->kh == 1 && s->kw == 1 && s->stride == 1 && !s->pad_top && !s->pad_left && !s->upsample && s->out_h == s->h && s->out_w == s->w;
+	if (!plain) j.image = s;
+	return gemm_run(pool, &j);
+}

@@ -1,0 +1,68 @@
+// The C side of the kernels, as seen from Go. Element types are float unless said; strides are in floats.
+#ifndef LDM_H
+#define LDM_H
+
+typedef struct ldm_pool ldm_pool;
+
+typedef struct {
+	int n, h, w, c, out_h, out_w, o, kh, kw, stride, pad_top, pad_left, upsample;
+} ldm_conv_shape;
+
+typedef struct {
+	long rows, in, out, rows_per_sample, ldx, ldy;
+} ldm_linear_shape;
+
+typedef struct {
+	long n, tq, tk, heads, d;
+	float scale;
+	long q_row, q_head, k_row, k_head, v_row, v_head, o_row, o_head, q_sample, k_sample, v_sample, o_sample;
+} ldm_attention_shape;
+
+typedef struct {
+	long n, hw, c, groups, scale_stride;
+	double eps;
+	int silu;
+} ldm_group_norm_shape;
+
+int ldm_runnable(int isa);
+ldm_pool *ldm_pool_new(int threads, int isa); // NULL when memory or threads are lacking
+void ldm_pool_free(ldm_pool *p);
+double ldm_peak(ldm_pool *p);
+
+// algo is 4 and 2 for Winograd F(4,3) and F(2,3), 0 for direct. Sizes are in floats; dst must be zeroed. Growing the scratch
+// memory returns 0, or -1 when there is no memory; a kernel whose scratch memory cannot be had returns -1 too.
+long ldm_conv_size(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf);
+void ldm_conv_pack(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf, const float *oihw, float *dst);
+int ldm_conv_reserve(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf);
+int ldm_conv(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf, const float *w, const float *x, float *y, const float *bias,
+	const float *sample_bias, long sample_stride, const float *residual, int act);
+
+long ldm_linear_size(ldm_pool *p, long in, long out, int geglu, int bf);
+void ldm_linear_pack(ldm_pool *p, long in, long out, int geglu, int bf, const float *part, long first, long rows, float *dst);
+int ldm_linear_reserve(ldm_pool *p, const ldm_linear_shape *s, int geglu, int bf);
+int ldm_linear(ldm_pool *p, const ldm_linear_shape *s, int geglu, int bf, const float *w, const float *x, float *y, const float *bias,
+	const float *sample_bias, long sample_stride, const float *residual, int act);
+
+int ldm_attention_reserve(ldm_pool *p, const ldm_attention_shape *s, int bf);
+int ldm_attention(ldm_pool *p, const ldm_attention_shape *s, int bf, const float *q, const float *k, const float *v, float *o);
+
+int ldm_group_norm(ldm_pool *p, const ldm_group_norm_shape *s, const float *x, const float *gamma, const float *beta,
+	const float *scale_shift, float *y);
+void ldm_layer_norm(ldm_pool *p, long rows, long c, double eps, const float *x, const float *gamma, const float *beta, float *y);
+int ldm_code_index(ldm_pool *p, long rows, long c, long v, const float *z, const float *codebook, float *idx);
+
+void ldm_activate(ldm_pool *p, int act, long n, const float *x, float *y);
+void ldm_scale(ldm_pool *p, float f, long n, const float *x, float *y);
+void ldm_add(ldm_pool *p, long n, const float *a, const float *b, float *y);
+void ldm_geglu(ldm_pool *p, long rows, long c, const float *x, float *y);
+// y[r] = x[r] + v[r / div % mod] and y[r] = v[r / div % mod], rows of c
+void ldm_add_rows(ldm_pool *p, long rows, long c, const float *x, const float *v, long ldv, long div, long mod, float *y);
+void ldm_copy_rows(ldm_pool *p, long rows, long c, const float *v, long ldv, long div, float *y, long ldy);
+void ldm_modulate(ldm_pool *p, long rows, long c, const float *x, const float *s, long lds, long div, float *y);
+void ldm_upsample2(ldm_pool *p, long n, long h, long w, long c, const float *x, float *y);
+void ldm_avg_pool2(ldm_pool *p, long n, long h, long w, long c, const float *x, float *y);
+void ldm_transpose(ldm_pool *p, long n, long rows, long cols, const float *x, float *y);
+void ldm_quantize(ldm_pool *p, long rows, long c, const float *z, const float *codebook, const float *idx, float *y);
+void ldm_gaussian_sample(ldm_pool *p, long rows, long c, const float *moments, const float *noise, float *y);
+
+#endif

@@ -1,0 +1,218 @@
+//go:build cgo && linux
+
+package kernel
+
+/*
+#cgo CFLAGS: -O3 -Wall -Wno-psabi
+#cgo LDFLAGS: -lm -lpthread
+#include "ldm.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+)
+
+func runnable(i ISA) bool { return C.ldm_runnable(C.int(i)) != 0 }
+
+// native runs the C kernels. Descriptions of shapes are kept here, so that calls allocate nothing.
+type native struct {
+	pool       *C.ldm_pool
+	conv_      C.ldm_conv_shape
+	linear_    C.ldm_linear_shape
+	attention_ C.ldm_attention_shape
+	norm_      C.ldm_group_norm_shape
+}
+
+func newKernels(isa ISA, threads int) (kernels, error) {
+	if isa == Generic {
+		return newPlain(threads), nil
+	}
+	pool := C.ldm_pool_new(C.int(threads), C.int(isa))
+	if pool == nil {
+		return nil, errors.New("no memory or no more threads")
+	}
+	return &native{pool: pool}, nil
+}
+
+func ptr(s []float32) *C.float { return (*C.float)(unsafe.Pointer(unsafe.SliceData(s))) }
+
+func flag(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// must panics when a kernel had no scratch memory, as the Go runtime does when it has none.
+func must(r C.int, what string) {
+	if r != 0 {
+		panic(fmt.Sprintf("kernel: out of memory for the scratch space of %s", what))
+	}
+}
+
+func (k *native) close()        { C.ldm_pool_free(k.pool) }
+func (k *native) peak() float64 { return float64(C.ldm_peak(k.pool)) }
+
+func (k *native) setConv(s ConvShape) *C.ldm_conv_shape {
+	k.conv_ = C.ldm_conv_shape{n: C.int(s.N), h: C.int(s.H), w: C.int(s.W), c: C.int(s.C), out_h: C.int(s.OutH), out_w: C.int(s.OutW),
+		o: C.int(s.O), kh: C.int(s.KH), kw: C.int(s.KW), stride: C.int(s.Stride), pad_top: C.int(s.PadTop), pad_left: C.int(s.PadLeft),
+		upsample: flag(s.Upsample)}
+	return &k.conv_
+}
+
+// algorithm chooses by the layer alone: Winograd for 3x3 with stride 1 and padding 1 once the transforms pay, with small tiles
+// for maps of which large tiles would cover too few to hide the reading of the weights.
+func algorithm(s ConvShape) int {
+	switch {
+	case s.KH != 3 || s.KW != 3 || s.Stride != 1 || s.PadTop != 1 || s.PadLeft != 1 || s.OutH != s.H || s.OutW != s.W || min(s.C, s.O) < 16:
+		return 0
+	case s.H*s.W < 14*16:
+		return 2
+	}
+	return 4
+}
+
+func (k *native) packConv(s ConvShape, oihw []float32, prec Precision) packed {
+	algo, bf := algorithm(s), flag(prec == Mixed)
+	shape := k.setConv(s)
+	data := Alloc(int(C.ldm_conv_size(k.pool, shape, C.int(algo), bf)))
+	C.ldm_conv_pack(k.pool, shape, C.int(algo), bf, ptr(oihw), ptr(data))
+	return packed{algo: [...]string{0: "direct", 2: "winograd2", 4: "winograd4"}[algo], data: data, kind: algo}
+}
+
+func (k *native) reserveConv(s ConvShape, w *ConvWeights) {
+	must(C.ldm_conv_reserve(k.pool, k.setConv(s), C.int(w.kind), flag(w.prec == Mixed)), "a convolution")
+}
+
+func (k *native) conv(s ConvShape, w *ConvWeights, x, y []float32, e Epilogue) {
+	must(C.ldm_conv(k.pool, k.setConv(s), C.int(w.kind), flag(w.prec == Mixed), ptr(w.data), ptr(x), ptr(y), ptr(e.Bias), ptr(e.SampleBias),
+		C.long(e.SampleStride), ptr(e.Residual), C.int(e.Act)), "a convolution")
+}
+
+func (k *native) packLinear(in int, parts [][]float32, geglu bool, prec Precision) packed {
+	out := 0
+	for _, p := range parts {
+		out += len(p) / in
+	}
+	if geglu {
+		out /= 2
+	}
+	data := Alloc(int(C.ldm_linear_size(k.pool, C.long(in), C.long(out), flag(geglu), flag(prec == Mixed))))
+	first := 0
+	for _, p := range parts {
+		rows := len(p) / in
+		C.ldm_linear_pack(k.pool, C.long(in), C.long(out), flag(geglu), flag(prec == Mixed), ptr(p), C.long(first), C.long(rows), ptr(data))
+		first += rows
+	}
+	return packed{algo: "direct", data: data}
+}
+
+func (k *native) setLinear(s LinearShape) *C.ldm_linear_shape {
+	k.linear_ = C.ldm_linear_shape{rows: C.long(s.Rows), in: C.long(s.In), out: C.long(s.Out), rows_per_sample: C.long(s.RowsPerSample),
+		ldx: C.long(s.LdX), ldy: C.long(s.LdY)}
+	return &k.linear_
+}
+
+func (k *native) reserveLinear(s LinearShape, w *LinearWeights) {
+	must(C.ldm_linear_reserve(k.pool, k.setLinear(s), flag(w.geglu), flag(w.prec == Mixed)), "a linear layer")
+}
+
+func (k *native) linear(s LinearShape, w *LinearWeights, x, y []float32, e Epilogue) {
+	must(C.ldm_linear(k.pool, k.setLinear(s), flag(w.geglu), flag(w.prec == Mixed), ptr(w.data), ptr(x), ptr(y), ptr(e.Bias), ptr(e.SampleBias),
+		C.long(e.SampleStride), ptr(e.Residual), C.int(e.Act)), "a linear layer")
+}
+
+func (k *native) setAttention(s AttentionShape) *C.ldm_attention_shape {
+	k.attention_ = C.ldm_attention_shape{n: C.long(s.N), tq: C.long(s.Tq), tk: C.long(s.Tk), heads: C.long(s.Heads), d: C.long(s.D),
+		scale: C.float(s.Scale), q_row: C.long(s.QRow), q_head: C.long(s.QHead), k_row: C.long(s.KRow), k_head: C.long(s.KHead),
+		v_row: C.long(s.VRow), v_head: C.long(s.VHead), o_row: C.long(s.ORow), o_head: C.long(s.OHead),
+		q_sample: C.long(s.QSample), k_sample: C.long(s.KSample), v_sample: C.long(s.VSample), o_sample: C.long(s.OSample)}
+	return &k.attention_
+}
+
+func (k *native) reserveAttention(s AttentionShape, prec Precision) {
+	must(C.ldm_attention_reserve(k.pool, k.setAttention(s), flag(prec == Mixed)), "attention")
+}
+
+func (k *native) attention(s AttentionShape, q, key, v, o []float32, prec Precision) {
+	must(C.ldm_attention(k.pool, k.setAttention(s), flag(prec == Mixed), ptr(q), ptr(key), ptr(v), ptr(o)), "attention")
+}
+
+func (k *native) groupNorm(s GroupNormShape, x, gamma, beta, scaleShift, y []float32) {
+	k.norm_ = C.ldm_group_norm_shape{n: C.long(s.N), hw: C.long(s.HW), c: C.long(s.C), groups: C.long(s.Groups),
+		scale_stride: C.long(s.ScaleStride), eps: C.double(s.Eps), silu: flag(s.SiLU)}
+	must(C.ldm_group_norm(k.pool, &k.norm_, ptr(x), ptr(gamma), ptr(beta), ptr(scaleShift), ptr(y)), "a group norm")
+}
+
+func (k *native) layerNorm(rows, c int, eps float64, x, gamma, beta, y []float32) {
+	C.ldm_layer_norm(k.pool, C.long(rows), C.long(c), C.double(eps), ptr(x), ptr(gamma), ptr(beta), ptr(y))
+}
+
+func (k *native) activate(a Act, x, y []float32) {
+	C.ldm_activate(k.pool, C.int(a), C.long(len(y)), ptr(x), ptr(y))
+}
+
+func (k *native) scale(f float32, x, y []float32) {
+	C.ldm_scale(k.pool, C.float(f), C.long(len(y)), ptr(x), ptr(y))
+}
+
+func (k *native) add(dst, a, b []float32) {
+	C.ldm_add(k.pool, C.long(len(dst)), ptr(a), ptr(b), ptr(dst))
+}
+
+func (k *native) geglu(rows, c int, x, y []float32) {
+	C.ldm_geglu(k.pool, C.long(rows), C.long(c), ptr(x), ptr(y))
+}
+
+func (k *native) addRowsPerSample(n, t, c int, x, v []float32, ldv int, y []float32) {
+	C.ldm_add_rows(k.pool, C.long(n*t), C.long(c), ptr(x), ptr(v), C.long(ldv), C.long(t), C.long(n), ptr(y))
+}
+
+func (k *native) addRows(n, t, c int, x, pos, y []float32) {
+	C.ldm_add_rows(k.pool, C.long(n*t), C.long(c), ptr(x), ptr(pos), C.long(c), 1, C.long(t), ptr(y))
+}
+
+func (k *native) modulate(n, t, c int, x, s []float32, lds int, y []float32) {
+	C.ldm_modulate(k.pool, C.long(n*t), C.long(c), ptr(x), ptr(s), C.long(lds), C.long(t), ptr(y))
+}
+
+func (k *native) copyColumns(rows, n int, x []float32, ldx int, y []float32, ldy int) {
+	C.ldm_copy_rows(k.pool, C.long(rows), C.long(n), ptr(x), C.long(ldx), 1, ptr(y), C.long(ldy))
+}
+
+func (k *native) broadcast(n, t, c int, v []float32, ldv int, y []float32) {
+	C.ldm_copy_rows(k.pool, C.long(n*t), C.long(c), ptr(v), C.long(ldv), C.long(t), ptr(y), C.long(c))
+}
+
+func (k *native) upsample2(n, h, w, c int, x, y []float32) {
+	C.ldm_upsample2(k.pool, C.long(n), C.long(h), C.long(w), C.long(c), ptr(x), ptr(y))
+}
+
+func (k *native) avgPool2(n, h, w, c int, x, y []float32) {
+	C.ldm_avg_pool2(k.pool, C.long(n), C.long(h), C.long(w), C.long(c), ptr(x), ptr(y))
+}
+
+func (k *native) transpose(n, rows, cols int, x, y []float32) {
+	C.ldm_transpose(k.pool, C.long(n), C.long(rows), C.long(cols), ptr(x), ptr(y))
+}
+
+func (k *native) embed(ids []float32, dim int, table, y []float32) { embed(ids, dim, table, y) }
+
+func (k *native) codeIndex(rows, c, v int, z, codebook, idx []float32) {
+	must(C.ldm_code_index(k.pool, C.long(rows), C.long(c), C.long(v), ptr(z), ptr(codebook), ptr(idx)), "a codebook search")
+}
+
+func (k *native) quantize(rows, c int, z, codebook, idx, y []float32) {
+	C.ldm_quantize(k.pool, C.long(rows), C.long(c), ptr(z), ptr(codebook), ptr(idx), ptr(y))
+}
+
+func (k *native) gaussianSample(rows, c int, moments, noise, y []float32) {
+	C.ldm_gaussian_sample(k.pool, C.long(rows), C.long(c), ptr(moments), ptr(noise), ptr(y))
+}
+
+func (k *native) timeEmbedding(t []float32, dim int, freq, y []float32) {
+	timeEmbedding(t, dim, freq, y)
+}

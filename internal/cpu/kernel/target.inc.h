@@ -1,0 +1,65 @@
+// Everything that is compiled once for each instruction set. The including target also defines TARGET, the name of its table, and
+// WINOGRAD_BLOCK, the tiles that a thread transforms at a time.
+#include "vector.inc.h"
+#include "gemm.inc.h"
+#include "pack.inc.h"
+#include "winograd.inc.h"
+#include "attention.inc.h"
+#include "norm.inc.h"
+#include "pointwise.inc.h"
+#include <time.h>
+
+typedef struct {
+	double rate[256];
+} peak_job;
+
+// The product's inner loop on data in the first-level cache.
+static void peak_task(void *arg, int tid, int threads) {
+	peak_job *j = arg;
+	(void)threads;
+	enum { k = 128, reps = 20000 };
+	static float a[MR * k], b[k * NR];
+	float c[MR * NR];
+	double best = 0;
+	for (int i = 0; i < 5; i++) {
+		struct timespec t0, t1;
+		clock_gettime(CLOCK_MONOTONIC, &t0);
+		for (int r = 0; r < reps; r++) tiles[MR][0][1](a, k, b, k, c, NR, 0);
+		clock_gettime(CLOCK_MONOTONIC, &t1);
+		double rate = 2.0 * MR * NR * k * reps / (t1.tv_sec - t0.tv_sec + 1e-9 * (t1.tv_nsec - t0.tv_nsec)) * 1e-9;
+		if (rate > best) best = rate;
+	}
+	j->rate[tid] = best;
+}
+
+static double peak(ldm_pool *pool) {
+	peak_job j = {{0}};
+	double sum = 0;
+	pool_run(pool, peak_task, &j);
+	for (int i = 0; i < 256; i++) sum += j.rate[i];
+	return sum;
+}
+
+const ldm_target TARGET = {
+	.peak = peak,
+	.conv_size = conv_size,
+	.conv_pack = conv_pack,
+	.conv = conv,
+	.linear_size = linear_size,
+	.linear_pack = linear_pack,
+	.linear = linear,
+	.attention = attention,
+	.group_norm = group_norm,
+	.layer_norm = layer_norm,
+	.code_index = code_index,
+	.activate = activate,
+	.scale = scale,
+	.add = add,
+	.geglu = geglu,
+	.add_rows = add_rows,
+	.modulate = modulate,
+	.avg_pool2 = avg_pool2,
+	.transpose = transpose,
+	.quantize = quantize,
+	.gaussian_sample = gaussian_sample,
+};

@@ -1,0 +1,166 @@
+// The vocabulary of the vector code. The including target defines
+//   VL    lanes of a float vector
+//   MR    rows of the product tile; its columns are two vectors
+//   BF16  0 none, 1 emulated, 2 the AVX512_BF16 instruction
+#include "pool.h"
+#include <math.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define NR (2 * VL)
+#define INLINE inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
+#define UNROLL _Pragma("GCC unroll 32")
+
+typedef float vf __attribute__((vector_size(VL * 4)));
+typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef uint32_t vu __attribute__((vector_size(VL * 4)));
+typedef float vf_mem __attribute__((vector_size(VL * 4), aligned(4), may_alias)); // anywhere in memory
+typedef int32_t vi_mem __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+
+static INLINE vf load(const float *p) { return *(const vf_mem *)p; }
+static INLINE void store(float *p, vf v) { *(vf_mem *)p = v; }
+static INLINE vf splat(float x) { return x - (vf){0}; }
+
+// The first n lanes; the others read as zero and are not written.
+static INLINE vf load_n(const float *p, long n) {
+	if (n >= VL) return load(p);
+	vf v = {0};
+	for (long i = 0; i < n; i++) ((float *)&v)[i] = p[i];
+	return v;
+}
+
+static INLINE void store_n(float *p, vf v, long n) {
+	if (n >= VL) {
+		store(p, v);
+		return;
+	}
+	for (long i = 0; i < n; i++) p[i] = ((float *)&v)[i];
+}
+
+static INLINE vf choose(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+
+// The larger and the smaller; the second operand when either is NaN.
+#if VL == 16 && defined(__AVX512F__)
+static INLINE vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+static INLINE vf vmin(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif VL == 8 && defined(__AVX2__)
+static INLINE vf vmax(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+static INLINE vf vmin(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+#elif VL == 4 && defined(__SSE2__)
+static INLINE vf vmax(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
+static INLINE vf vmin(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
+#else
+static INLINE vf vmax(vf a, vf b) { return choose(a > b, a, b); }
+static INLINE vf vmin(vf a, vf b) { return choose(a < b, a, b); }
+#endif
+
+static INLINE float sum_lanes(vf v) {
+	float s[VL];
+	memcpy(s, &v, sizeof s);
+	for (int w = VL / 2; w; w /= 2)
+		for (int i = 0; i < w; i++) s[i] += s[i + w];
+	return s[0];
+}
+
+static INLINE float max_lanes(vf v) {
+	float m[VL];
+	memcpy(m, &v, sizeof m);
+	for (int w = VL / 2; w; w /= 2)
+		for (int i = 0; i < w; i++) m[i] = m[i] > m[i + w] ? m[i] : m[i + w];
+	return m[0];
+}
+
+// 2^z: z is split into the nearest integer, which goes to the exponent, and a rest for which a polynomial serves (the Taylor
+// polynomial of degree 7, error below 1e-8 for |rest| <= 1/2). Below -126 the result is 2^-126, from 128 on infinity.
+static INLINE vf exp2_v(vf z) {
+	z = vmax(splat(-126.0f), vmin(splat(128.0f), z));
+	const vf magic = splat(12582912.0f); // 1.5 * 2^23: adding it rounds to an integer
+	vf m = z + magic, f = z - (m - magic);
+	vf p = splat(1.525273380405984e-5f);
+	p = p * f + 1.540353039338161e-4f;
+	p = p * f + 1.333355814642844e-3f;
+	p = p * f + 9.618129107628477e-3f;
+	p = p * f + 5.550410866482158e-2f;
+	p = p * f + 2.402265069591007e-1f;
+	p = p * f + 6.931471805599453e-1f;
+	p = p * f + 1.0f;
+	vi n = (vi)m - 0x4b400000; // the integer
+	return p * (vf)((n + 127) << 23);
+}
+
+// e^x: the product with log2(e) is split in two, so that its rounding does not grow with x.
+static INLINE vf exp_v(vf x) {
+	x = vmax(splat(-87.3f), vmin(splat(88.8f), x));
+	const vf magic = splat(12582912.0f);
+	vf m = x * 1.44269504088896341f + magic, n = m - magic;
+	vf f = x - n * 0.693359375f;
+	f = f + n * 2.12194440054690583e-4f; // ln 2 = 0.693359375 - 0.000212...
+	vf p = splat(1.98412698e-4f);
+	p = p * f + 1.38888889e-3f;
+	p = p * f + 8.33333333e-3f;
+	p = p * f + 4.16666667e-2f;
+	p = p * f + 1.66666667e-1f;
+	p = p * f + 0.5f;
+	p = p * f + 1.0f;
+	p = p * f + 1.0f;
+	return p * (vf)(((vi)m - 0x4b400000 + 127) << 23);
+}
+
+static INLINE vf silu_v(vf x) { return x / (exp_v(-x) + 1.0f); }
+
+// x * Phi(x) with Phi from erfc(z) = e^(-z^2) t P(t), t = 1 / (1 + 0.3 z), z = |x| / sqrt(2). P is a minimax fit of the scaled
+// complementary error function over z in 0..9.4.
+static INLINE vf gelu_v(vf x) {
+	vf z = (vf)((vi)x & 0x7fffffff) * 0.70710678118654752f;
+	vf t = 1.0f / (z * 0.3f + 1.0f);
+	vf p = splat(-0.1294069365862437f);
+	p = p * t + 0.4849536117445006f;
+	p = p * t - 0.5109040954525351f;
+	p = p * t + 0.5459881668252886f;
+	p = p * t - 0.09331753256846768f;
+	p = p * t + 0.21428520311071886f;
+	p = p * t + 0.14852673884961662f;
+	p = p * t + 0.1706847087628789f;
+	p = p * t + 0.16919011591186342f;
+	vf q = 0.5f * p * t * exp_v(-z * z); // Phi(-|x|)
+	return x * choose(x < 0.0f, q, 1.0f - q);
+}
+
+enum { act_none, act_silu, act_gelu };
+
+static INLINE vf act_v(int act, vf x) {
+	if (act == act_silu) return silu_v(x);
+	if (act == act_gelu) return gelu_v(x);
+	return x;
+}
+
+#if BF16
+// Each lane rounded to the nearest bf16 (ties to even), in the upper half of the lane.
+static INLINE vi round_bf16(vf x) {
+	vu u = (vu)x;
+	vu r = (u + 0x7fff + ((u >> 16) & 1)) & 0xffff0000;
+	vi nan = (vi)(x != x);
+	return (vi)((r & ~(vu)nan) | (0x7fc00000 & (vu)nan));
+}
+
+// Pairs (lo, hi) of bf16, one pair a lane.
+static INLINE vi pair_bf16(vf lo, vf hi) { return (vi)((vu)round_bf16(lo) >> 16) | round_bf16(hi); }
+
+static INLINE uint32_t round_bf16_1(float x) {
+	uint32_t u;
+	memcpy(&u, &x, 4);
+	return x != x ? 0x7fc0 : (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+}
+
+static INLINE vf dot_bf16(vf acc, vi a, vi b) {
+#if BF16 == 2
+	return (vf)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+#else
+	acc += (vf)(a & (int32_t)0xffff0000) * (vf)(b & (int32_t)0xffff0000);
+	return acc + (vf)(a << 16) * (vf)(b << 16);
+#endif
+}
+#endif
