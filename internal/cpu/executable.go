@@ -98,7 +98,6 @@ func do(call func()) func() error {
 // compile turns a step into a call.
 func (x *Executable) compile(s *plan.Step) (func() error, error) {
 	p := x.model.backend.pool
-	prec := x.model.backend.prec
 	var in []([]float32)
 	for _, v := range s.In {
 		if v.Place == plan.Arena {
@@ -164,8 +163,8 @@ func (x *Executable) compile(s *plan.Step) (func() error, error) {
 			QHead: s.QKVHead[0], KHead: s.QKVHead[1], VHead: s.QKVHead[2], OHead: s.QKVHead[3],
 			QSample: tq * q.Stride(), KSample: tk * k.Stride(), VSample: tk * v.Stride(), OSample: tq * o.Stride(),
 		}
-		p.ReserveAttention(shape, prec)
-		return do(func() { p.Attention(shape, in[0], in[1], in[2], out, prec) }), nil
+		p.ReserveAttention(shape, kernel.FP32)
+		return do(func() { p.Attention(shape, in[0], in[1], in[2], out, kernel.FP32) }), nil
 	case plan.SiLU:
 		return do(func() { p.SiLU(in[0], out) }), nil
 	case plan.GELU:

@@ -76,7 +76,7 @@ func (m *Model) packConv(s *plan.Step, shape kernel.ConvShape) (*kernel.ConvWeig
 	}
 	var w *kernel.ConvWeights
 	err := m.borrow(s.Weights, func(parts [][]float32) (err error) {
-		w, err = kernel.PackConv(m.backend.pool, shape, parts[0], m.backend.prec)
+		w, err = kernel.PackConv(m.backend.pool, shape, parts[0], kernel.FP32)
 		return err
 	})
 	if err != nil {
@@ -87,18 +87,34 @@ func (m *Model) packConv(s *plan.Step, shape kernel.ConvShape) (*kernel.ConvWeig
 	return w, nil
 }
 
+// precision decides which products use bf16 when precision is mixed: the projections and feed-forward layers of transformer
+// blocks, whose weights are matrices. What is stored as a convolution (1x1 and 3x3), attention itself, and products of few
+// rows (embeddings of times and classes, which steer every pixel) stay in float32: with them in bf16 the error of a whole
+// network passes 1e-2, and they are the smaller part of the work. The choice follows from the layer and the rows of one
+// sample, so that it does not depend on the batch.
+func (m *Model) precision(s *plan.Step) kernel.Precision {
+	if s.Out.Rows()/s.Out.Shape[0] < minMixedRows || len(s.Weights[0].Shape) > 2 {
+		return kernel.FP32
+	}
+	return m.backend.prec
+}
+
+// minMixedRows is the fewest rows of one sample whose products may use bf16.
+const minMixedRows = 16
+
 func (m *Model) packLinear(s *plan.Step) (*kernel.LinearWeights, error) {
 	var names []string
 	for _, v := range s.Weights {
 		names = append(names, v.Name)
 	}
-	key := fmt.Sprint(strings.Join(names, "+"), " ", s.GEGLU)
+	prec := m.precision(s)
+	key := fmt.Sprint(strings.Join(names, "+"), " ", s.GEGLU, prec)
 	if w, ok := m.linear[key]; ok {
 		return w, nil
 	}
 	var w *kernel.LinearWeights
 	err := m.borrow(s.Weights, func(parts [][]float32) (err error) {
-		w, err = kernel.PackLinear(m.backend.pool, s.In[0].Cols(), parts, s.GEGLU, m.backend.prec)
+		w, err = kernel.PackLinear(m.backend.pool, s.In[0].Cols(), parts, s.GEGLU, prec)
 		return err
 	})
 	if err != nil {
