@@ -86,6 +86,12 @@ static const tile_fn tiles[MR + 1][2][2] = {{{0}}, EACH_ROW_COUNT(ENTRY)}; // [r
 static inline long panel_count(long o) { return div_up(o, NR); }
 static inline int panel_vectors(long o, long p) { return o - p * NR <= VL ? 1 : 2; }
 
+// Asks for part i of n of a stretch of weights that comes next, so that it is in the second-level cache when its turn comes. Beyond
+// the end of the weights this does nothing.
+static INLINE void prefetch_part(const float *w, long floats, long i, long n) {
+	for (const float *p = w + floats * i / n, *end = w + floats * (i + 1) / n; p < end; p += LINE / 4) __builtin_prefetch(p, 0, 2);
+}
+
 // What happens to a sum on its way to memory.
 typedef struct {
 	const float *bias, *sample_bias, *residual;
@@ -111,33 +117,62 @@ typedef struct {
 	float *y;
 	long ldy;
 	epilogue e;
-	long row_blocks, panel_groups, block_rows, t_size, a_size;
+	long units, row_blocks, panel_groups, t_size, a_size, h_size; // units of k: floats, or pairs of bf16
 	char *scratch;
 	ldm_counter next;
 } gemm_job;
 
-static void finish_tile(const gemm_job *j, const float *t, long ldt, long row, long rows, long p) {
-	for (long i = 0; i < rows; i++, t += ldt) {
-		float *y = j->y + (row + i) * j->ldy;
-		const float *residual = j->e.residual ? j->e.residual + (row + i) * j->ldy : NULL;
-		if (j->geglu) {
-			long col = p * VL, n = j->out - col;
-			vf value = load(t), gate = load(t + VL);
-			if (j->e.bias) {
-				value += load_n(j->e.bias + col, n);
-				gate += load_n(j->e.bias + j->out + col, n);
-			}
-			value *= gelu_v(gate);
-			if (residual) value += load_n(residual + col, n);
-			store_n(y + col, value, n);
-			continue;
+// Whole vectors without activation, the usual case.
+static INLINE void finish_rows(const gemm_job *j, const float *t, long ldt, long row, long rows, long col, const int nv) {
+	vf bias[2] = {{0}, {0}};
+	if (j->e.bias) UNROLL for (int v = 0; v < nv; v++) bias[v] = load(j->e.bias + col + v * VL);
+	float *y = j->y + row * j->ldy + col;
+	const float *residual = j->e.residual ? j->e.residual + row * j->ldy + col : NULL;
+	for (long i = 0; i < rows; i++, t += ldt, y += j->ldy) {
+		vf r[2];
+		UNROLL for (int v = 0; v < nv; v++) r[v] = load(t + v * VL) + bias[v];
+		if (j->e.sample_bias) {
+			const float *s = j->e.sample_bias + (row + i) / j->e.rows_per_sample * j->e.sample_stride + col;
+			UNROLL for (int v = 0; v < nv; v++) r[v] += load(s + v * VL);
 		}
-		for (int v = 0; v < 2; v++) {
-			long col = p * NR + v * VL, n = j->out - col;
-			if (n <= 0) break;
-			store_n(y + col, finish(&j->e, load(t + v * VL), row + i, col, n, residual ? residual + col : NULL), n);
+		if (residual) {
+			UNROLL for (int v = 0; v < nv; v++) r[v] += load(residual + v * VL);
+			residual += j->ldy;
 		}
+		UNROLL for (int v = 0; v < nv; v++) store(y + v * VL, r[v]);
 	}
+}
+
+static void finish_geglu(const gemm_job *j, const float *t, long ldt, long row, long rows, long p) {
+	long col = p * VL, n = j->out - col;
+	vf bv = {0}, bg = {0};
+	if (j->e.bias) {
+		bv = load_n(j->e.bias + col, n);
+		bg = load_n(j->e.bias + j->out + col, n);
+	}
+	for (long i = 0; i < rows; i++, t += ldt) {
+		long at = (row + i) * j->ldy + col;
+		vf r = (load(t) + bv) * gelu_v(load(t + VL) + bg);
+		if (j->e.residual) r += load_n(j->e.residual + at, n);
+		store_n(j->y + at, r, n);
+	}
+}
+
+static void finish_tile(const gemm_job *j, const float *t, long ldt, long row, long rows, long p) {
+	if (j->geglu) {
+		finish_geglu(j, t, ldt, row, rows, p);
+		return;
+	}
+	long col = p * NR, n = j->out - col;
+	if (n >= NR && !j->e.act) {
+		finish_rows(j, t, ldt, row, rows, col, 2);
+		return;
+	}
+	for (long i = 0; i < rows; i++, t += ldt)
+		for (long v = 0; v < min_long(n, NR); v += VL) {
+			long at = (row + i) * j->ldy + col + v;
+			store_n(j->y + at, finish(&j->e, load(t + v), row + i, col + v, n - v, j->e.residual ? j->e.residual + at : NULL), n - v);
+		}
 }
 
 static INLINE void copy_floats(float *d, const float *s, long n) {
@@ -185,68 +220,85 @@ static void convert_rows(const float *x, long ldx, long rows, long k, float *a, 
 }
 #endif
 
+// One stretch of a block of rows times panel p, into the sums at c.
+static INLINE void block_product(const gemm_job *j, const float *a, long lda, long row, long rows, long p, long k0, long k1, float *c,
+	long ldc, int add, int last) {
+	int nv = panel_vectors(j->o, p);
+	const float *w = j->w + p * j->units * NR + k0 * nv * VL;
+	for (long i = 0, n = div_up(rows, MR); i < n; i++) {
+		long i0 = rows * i / n, m = rows * (i + 1) / n - i0;
+		prefetch_part(w + (k1 - k0) * nv * VL, (k1 - k0) * nv * VL, i, n);
+		tiles[m][j->bf][nv - 1](a + i0 * lda, lda, w, k1 - k0, c + i0 * ldc, ldc, add);
+		if (last) finish_tile(j, c + i0 * ldc, ldc, row + i0, m, p);
+	}
+}
+
 static void gemm_task(void *arg, int tid, int threads) {
 	gemm_job *j = arg;
 	(void)threads;
-	float *t = (float *)(j->scratch + tid * (j->t_size + 2 * j->a_size));
-	float *gathered = (float *)((char *)t + j->t_size), *converted = (float *)((char *)gathered + j->a_size);
-	long n = stretch_count(j->k), unit = j->bf ? 2 : 1, panel = div_up(j->k, unit) * NR;
+	float *t = (float *)(j->scratch + tid * (j->t_size + j->a_size + j->h_size));
+	float *gathered = (float *)((char *)t + j->t_size), *half = (float *)((char *)gathered + j->a_size);
+	long n = stretch_count(j->units), unit = j->bf ? 2 : 1, pad = LINE / 4;
+	(void)half, (void)unit;
 	for (long task; (task = take(&j->next)) < j->row_blocks * j->panel_groups;) {
 		long g = task / j->row_blocks, b = task % j->row_blocks;
 		long r0 = j->rows * b / j->row_blocks, rows = j->rows * (b + 1) / j->row_blocks - r0;
 		long p0 = j->panels * g / j->panel_groups, p1 = j->panels * (g + 1) / j->panel_groups;
-		long ldt = n == 1 ? NR : (p1 - p0) * NR, row_tiles = div_up(rows, MR);
-		for (long s = 0; s < n; s++) {
-			long k0 = stretch_start(div_up(j->k, unit), s, n), k1 = stretch_start(div_up(j->k, unit), s + 1, n); // in units
-			long f0 = k0 * unit, f1 = min_long(k1 * unit, j->k);                                                // in floats
-			const float *a = j->x + r0 * j->ldx + f0;
+		if (!j->image) { // rows lie ready: one panel after the other
+			const float *a = j->x + r0 * j->ldx;
 			long lda = j->ldx;
-			if (j->image) {
-				lda = (f1 - f0) + LINE / 4;
-				gather_windows(j, r0, rows, f0, f1, gathered, lda);
-				a = gathered;
-			}
 #if BF16
 			if (j->bf) {
-				long ldc = k1 - k0 + LINE / 4;
-				convert_rows(a, lda, rows, f1 - f0, converted, ldc);
-				a = converted;
-				lda = ldc;
+				convert_rows(a, lda, rows, j->k, half, j->units + pad);
+				a = half;
+				lda = j->units + pad;
 			}
 #endif
-			for (long p = p0; p < p1; p++) {
-				int nv = panel_vectors(j->o, p);
-				const float *w = j->w + p * panel + k0 * nv * VL;
-				for (long i = 0; i < row_tiles; i++) {
-					long i0 = rows * i / row_tiles, m = rows * (i + 1) / row_tiles - i0;
-					float *c = n == 1 ? t : t + i0 * ldt + (p - p0) * NR;
-					tiles[m][j->bf][nv - 1](a + i0 * lda, lda, w, k1 - k0, c, ldt, s > 0);
-					if (s == n - 1) finish_tile(j, c, ldt, r0 + i0, m, p);
+			for (long p = p0; p < p1; p++)
+				for (long s = 0; s < n; s++) {
+					long k0 = stretch_start(j->units, s, n), k1 = stretch_start(j->units, s + 1, n);
+					block_product(j, a + k0, lda, r0, rows, p, k0, k1, t, NR, s > 0, s == n - 1);
 				}
+			continue;
+		}
+		// Windows are gathered stretch by stretch.
+		long ldt = (p1 - p0) * NR;
+		for (long s = 0; s < n; s++) {
+			long k0 = stretch_start(j->units, s, n), k1 = stretch_start(j->units, s + 1, n);
+			long f0 = k0 * unit, f1 = min_long(k1 * unit, j->k), lda = f1 - f0 + pad; // in floats
+			gather_windows(j, r0, rows, f0, f1, gathered, lda);
+			const float *a = gathered;
+#if BF16
+			if (j->bf) {
+				convert_rows(a, lda, rows, f1 - f0, half, k1 - k0 + pad);
+				a = half;
+				lda = k1 - k0 + pad;
 			}
+#endif
+			for (long p = p0; p < p1; p++) block_product(j, a, lda, r0, rows, p, k0, k1, t + (p - p0) * NR, ldt, s > 0, s == n - 1);
 		}
 	}
-	(void)converted;
 }
 
-// Cuts the product into tasks: blocks of rows that fit the second-level cache, groups of panels whose sums do, and enough of
-// them for all threads.
+// Cuts the product into tasks: blocks of rows that fit the second-level cache, groups of panels that do (or whose sums do, with
+// gathered windows), and enough of them for all threads.
 static int gemm_run(ldm_pool *pool, gemm_job *j) {
 	enum { rows_max = 96, sums_max = 256 << 10, weights_max = 384 << 10 };
 	int threads = pool_threads(pool);
-	long n = stretch_count(j->k);
+	j->units = j->bf ? div_up(j->k, 2) : j->k;
 	j->panels = panel_count(j->o);
 	j->row_blocks = div_up(j->rows, rows_max);
-	long group = n > 1 ? sums_max / (rows_max * NR * 4) : weights_max / (j->k * NR * 4);
+	long group = j->image ? sums_max / (rows_max * NR * 4) : weights_max / (j->units * NR * 4);
 	j->panel_groups = min_long(j->panels, div_up(j->panels, max_long(1, group)));
 	if (threads > 1) {
 		while (j->row_blocks * j->panel_groups < 4 * threads && j->panel_groups < j->panels) j->panel_groups++;
 		while (j->row_blocks * j->panel_groups < 4 * threads && j->rows / (j->row_blocks + 1) >= 2 * MR) j->row_blocks++;
 	}
-	long rows = div_up(j->rows, j->row_blocks), width = div_up(j->panels, j->panel_groups) * NR;
-	j->t_size = line_up(n == 1 ? MR * NR * 4 : rows * width * 4);
-	j->a_size = j->image || j->bf ? line_up(rows * (stretch_max + 2 + LINE / 4) * 4) : 0;
-	j->scratch = pool_scratch(pool, threads * (j->t_size + 2 * j->a_size));
+	long rows = div_up(j->rows, j->row_blocks), width = j->image ? div_up(j->panels, j->panel_groups) * NR : NR, pad = LINE / 4;
+	j->t_size = line_up(rows * width * 4);
+	j->a_size = j->image ? line_up(rows * (stretch_max * (j->bf ? 2 : 1) + pad) * 4) : 0;
+	j->h_size = j->bf ? line_up(rows * ((j->image ? stretch_max : j->units) + pad) * 4) : 0;
+	j->scratch = pool_scratch(pool, threads * (j->t_size + j->a_size + j->h_size));
 	if (!j->scratch) return -1;
 	if (!pool_reserving(pool)) pool_run(pool, gemm_task, j);
 	return 0;

@@ -166,6 +166,7 @@ static void frequency_product(const winograd_job *j, int f, long count, long p0,
 			const float *w = j->w + p * panel + (f * j->c + k0) * nv * VL;
 			for (long i = 0; i < rows; i++) {
 				long r0 = count * i / rows, r1 = count * (i + 1) / rows;
+				prefetch_part(w + panel, (k1 - k0) * NR, i, rows);
 				tiles[r1 - r0][0][nv - 1](v + f * j->v_plane + r0 * j->ldv + k0, j->ldv, w, k1 - k0,
 					m + f * j->m_plane + r0 * j->ldm + p * NR, j->ldm, s > 0);
 			}
