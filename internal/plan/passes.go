@@ -106,15 +106,3 @@ func sole(u map[*Value][]*Step, v *Value) *Step {
 func whole(v *Value) bool {
 	return v.Elems() == v.Root().Elems() && v.Start() == 0 && v.Stride() == v.Cols()
 }
-
-func sameShape(a, b []int) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}

@@ -162,20 +162,6 @@ func (s *Step) operands() []*Value {
 	return vs
 }
 
-// replace swaps an operand.
-func (s *Step) replace(old, with *Value) {
-	for i, v := range s.In {
-		if v == old {
-			s.In[i] = with
-		}
-	}
-	for _, p := range []**Value{&s.SampleBias, &s.Residual, &s.ScaleShift} {
-		if *p == old {
-			*p = with
-		}
-	}
-}
-
 // Plan is a lowered program.
 type Plan struct {
 	Name       string
