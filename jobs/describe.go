@@ -1,9 +1,11 @@
 package jobs
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"text/tabwriter"
+	"time"
 
 	"github.com/ldm-batch/ldm-batch/internal/nn"
 	"github.com/ldm-batch/ldm-batch/internal/plan"
@@ -26,6 +28,7 @@ type Description struct {
 	Steps       int               `json:"steps,omitempty"` // that each image takes
 	Networks    []NetworkCost     `json:"networks"`
 	Memory      Memory            `json:"memory"`
+	Supply      *Supply           `json:"supply,omitempty"` // kind Encode
 	Warnings    []string          `json:"warnings,omitempty"`
 }
 
@@ -41,6 +44,53 @@ type NetworkCost struct {
 type Memory struct {
 	InFlightBytes int64 `json:"in_flight_bytes"` // limits.memory: the most that rows between input and output may take
 	ReaderBytes   int64 `json:"reader_bytes"`    // the most that one reader of the input holds
+}
+
+// Supply estimates whether the input keeps up with the network: a few rows are read and prepared, and the network's work is
+// set against the processor's rate.
+type Supply struct {
+	RowsProbed        int     `json:"rows_probed"`
+	PrepareSeconds    float64 `json:"prepare_seconds_per_row"` // reading, decoding and resizing, on one worker
+	NetworkSeconds    float64 `json:"network_seconds_per_row"` // at the measured rate of multiply-adds; Winograd does better
+	ExpectedWaitShare float64 `json:"expected_wait_share"`     // of the compute stage's time
+}
+
+// supplyRows is how many rows are probed, and supplyTime how long at most.
+const (
+	supplyRows = 16
+	supplyTime = 2 * time.Second
+)
+
+// Estimate probes the first rows of the input and adds the supply to a description. Jobs without input, or whose size is
+// decided by each row, have none.
+func (p *Prepared) Estimate(ctx context.Context, d *Description) error {
+	t, ok := p.task.(*encodeTask)
+	if !ok || len(d.Networks) != 1 {
+		return nil
+	}
+	prepare, _ := t.newWorker()
+	s := &Supply{}
+	start := time.Now()
+	for it, err := range p.src.read(ctx, 0, min(supplyRows, p.src.rows())) {
+		if err != nil {
+			return err
+		}
+		if !it.failed() {
+			prepare(it)
+		}
+		s.RowsProbed++
+		if time.Since(start) > supplyTime {
+			break
+		}
+	}
+	s.PrepareSeconds = time.Since(start).Seconds() / max(float64(s.RowsProbed), 1)
+	s.NetworkSeconds = d.Networks[0].GFLOP / float64(p.spec.Spec.Compute.Batch) / max(p.backend.Peak(), 1e-9)
+	per := s.PrepareSeconds / float64(workers())
+	if per > s.NetworkSeconds {
+		s.ExpectedWaitShare = round3(1 - s.NetworkSeconds/per)
+	}
+	d.Supply = s
+	return nil
 }
 
 // Shard is one entry of the list that a scheduler maps over.
@@ -137,6 +187,9 @@ func (d *Description) Write(w io.Writer) error {
 		fmt.Fprintf(tw, "network %s\t%.1f GFLOP a batch\tarena %.1f MB, weights %.1f MB\n", n.Name, n.GFLOP, float64(n.ArenaBytes)/1e6, float64(n.WeightBytes)/1e6)
 	}
 	fmt.Fprintf(tw, "memory\trows in flight up to %s\treader up to %.1f MB\n", spec.Size(d.Memory.InFlightBytes), float64(d.Memory.ReaderBytes)/1e6)
+	if s := d.Supply; s != nil {
+		fmt.Fprintf(tw, "supply\t%.1f ms a row to prepare, %.1f ms to encode\tabout %.0f%% of the time waiting for data\n", 1e3*s.PrepareSeconds, 1e3*s.NetworkSeconds, 100*s.ExpectedWaitShare)
+	}
 	if err := tw.Flush(); err != nil {
 		return err
 	}

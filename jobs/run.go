@@ -79,7 +79,7 @@ func (p *Prepared) run(ctx context.Context, o RunOptions, r *Result, started tim
 func (p *Prepared) pipeline(folder *commit.Folder, progress *Progress) (*pipeline, error) {
 	s := &p.spec.Spec
 	pipe := &pipeline{
-		src: p.src, task: p.task, folder: folder, pending: folder.Pending(), batch: s.Compute.Batch, workers: max(2, runtime.GOMAXPROCS(0)),
+		src: p.src, task: p.task, folder: folder, pending: folder.Pending(), batch: s.Compute.Batch, workers: workers(),
 		memory: int64(s.Limits.Memory), budget: s.Limits.MaxBadRows.Rows(p.src.rows()), progress: progress,
 	}
 	todo := int64(0)
@@ -96,6 +96,9 @@ func (p *Prepared) pipeline(folder *commit.Folder, progress *Progress) (*pipelin
 	progress.begin(todo)
 	return pipe, nil
 }
+
+// workers is how many goroutines prepare and finish rows.
+func workers() int { return max(2, runtime.GOMAXPROCS(0)) }
 
 // totals adds up the finished parts of this run's share.
 func (p *Prepared) totals(folder *commit.Folder, r *Result) {

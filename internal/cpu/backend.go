@@ -50,6 +50,9 @@ func (b *Backend) Name() string {
 	return fmt.Sprintf("cpu %s, %d threads, %s", b.pool.ISA(), b.pool.Threads(), b.prec)
 }
 
+// Peak implements [plan.Backend].
+func (b *Backend) Peak() float64 { return b.pool.Peak() }
+
 // Close stops the thread pool. Models and executables must be closed before.
 func (b *Backend) Close() { b.pool.Close() }
 

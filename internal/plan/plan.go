@@ -187,6 +187,8 @@ type Backend interface {
 	Name() string
 	// NewModel starts a set of packed weights that plans of the same model share.
 	NewModel(w WeightSource) Model
+	// Peak is the measured rate of multiply-adds in GFLOPS, for estimates.
+	Peak() float64
 	Close()
 }
 
