@@ -25,25 +25,21 @@ static void pack_keys(const attention_job *j, long head, long p) {
 	const float *k = j->k + head / s->heads * s->k_sample + head % s->heads * s->k_head + p * NR * s->k_row;
 	long n = min_long(NR, s->tk - p * NR), wide = panel_vectors(s->tk, p) * VL;
 	float *d = j->kp + head * j->kp_head + p * j->d_units * NR;
-	enum { run = 32 };
-	for (long c0 = 0; c0 < s->d; c0 += run) {
-		long c1 = min_long(s->d, c0 + run);
-		for (long l = 0; l < wide; l++) {
-			const float *r = k + l * s->k_row;
 #if BF16
-			if (j->bf) {
-				uint16_t *h = (uint16_t *)d;
-				for (long c = c0; c < c1; c++) h[(c / 2 * wide + l) * 2 + c % 2] = l < n ? round_bf16_1(r[c]) : 0;
-				if (c1 == s->d && s->d % 2) h[(s->d / 2 * wide + l) * 2 + 1] = 0;
-				continue;
-			}
-#endif
-			if (l < n)
-				for (long c = c0; c < c1; c++) d[c * wide + l] = r[c];
-			else
-				for (long c = c0; c < c1; c++) d[c * wide + l] = 0;
-		}
+	if (j->bf) {
+		enum { run = 32 };
+		uint16_t *h = (uint16_t *)d;
+		for (long c0 = 0; c0 < 2 * j->d_units; c0 += run)
+			for (long l = 0; l < wide; l++)
+				for (long c = c0; c < min_long(2 * j->d_units, c0 + run); c++)
+					h[(c / 2 * wide + l) * 2 + c % 2] = l < n && c < s->d ? round_bf16_1(k[l * s->k_row + c]) : 0;
+		return;
 	}
+#endif
+	n = min_long(n, wide);
+	transpose_block(k, s->k_row, n, s->d, d, wide);
+	for (long c = 0; c < s->d && n < wide; c++)
+		for (long l = n; l < wide; l++) d[c * wide + l] = 0;
 }
 
 // Values of keys t0..t1 for one panel of D: vp[panel][key][NR].

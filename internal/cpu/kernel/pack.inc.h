@@ -30,6 +30,12 @@ static void pack_task(void *arg, int tid, int threads) {
 		}
 		if (!any) continue;
 		float *d = j->dst + p * panel;
+		if (!j->bf && j->taps == 1 && row_of[0] >= 0 && row_of[wide - 1] >= 0) { // whole matrices, in halves for GEGLU
+			for (long c0 = 0; c0 < j->c; c0 += run)
+				for (int v = 0; v < wide; v += VL)
+					transpose_block(j->src + row_of[v] * j->k + c0, j->k, VL, min_long(run, j->c - c0), d + c0 * wide + v, wide);
+			continue;
+		}
 		for (long c0 = 0; c0 < j->c; c0 += run)
 			for (long t = 0; t < j->taps; t++)
 				for (int l = 0; l < wide; l++) {

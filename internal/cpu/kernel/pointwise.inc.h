@@ -142,8 +142,7 @@ static void transpose_task(void *arg, int tid, int threads) {
 		float *y = j->y + n * j->rows * j->cols;
 		for (long r0 = s0; r0 < s1; r0 += edge) {
 			long r1 = min_long(s1, r0 + edge);
-			for (long c = c0; c < c1; c++)
-				for (long r = r0; r < r1; r++) y[c * j->rows + r] = x[r * j->cols + c];
+			transpose_block(x + r0 * j->cols + c0, j->cols, r1 - r0, c1 - c0, y + c0 * j->rows + r0, j->rows);
 		}
 	}
 }

@@ -57,20 +57,81 @@ static INLINE vf vmax(vf a, vf b) { return choose(a > b, a, b); }
 static INLINE vf vmin(vf a, vf b) { return choose(a < b, a, b); }
 #endif
 
+// Lane i gets the value of lane i xor w.
+#if VL == 16
+#define SWAP_8(v) __builtin_shuffle(v, (vi){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7})
+#define SWAP_4(v) __builtin_shuffle(v, (vi){4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11})
+#define SWAP_2(v) __builtin_shuffle(v, (vi){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13})
+#define SWAP_1(v) __builtin_shuffle(v, (vi){1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14})
+#elif VL == 8
+#define SWAP_4(v) __builtin_shuffle(v, (vi){4, 5, 6, 7, 0, 1, 2, 3})
+#define SWAP_2(v) __builtin_shuffle(v, (vi){2, 3, 0, 1, 6, 7, 4, 5})
+#define SWAP_1(v) __builtin_shuffle(v, (vi){1, 0, 3, 2, 5, 4, 7, 6})
+#else
+#define SWAP_2(v) __builtin_shuffle(v, (vi){2, 3, 0, 1})
+#define SWAP_1(v) __builtin_shuffle(v, (vi){1, 0, 3, 2})
+#endif
+
 static INLINE float sum_lanes(vf v) {
-	float s[VL];
-	memcpy(s, &v, sizeof s);
-	for (int w = VL / 2; w; w /= 2)
-		for (int i = 0; i < w; i++) s[i] += s[i + w];
-	return s[0];
+#if VL == 16
+	v += SWAP_8(v);
+#endif
+#if VL >= 8
+	v += SWAP_4(v);
+#endif
+	v += SWAP_2(v);
+	v += SWAP_1(v);
+	return v[0];
 }
 
 static INLINE float max_lanes(vf v) {
-	float m[VL];
-	memcpy(m, &v, sizeof m);
-	for (int w = VL / 2; w; w /= 2)
-		for (int i = 0; i < w; i++) m[i] = m[i] > m[i + w] ? m[i] : m[i + w];
-	return m[0];
+#if VL == 16
+	v = vmax(v, SWAP_8(v));
+#endif
+#if VL >= 8
+	v = vmax(v, SWAP_4(v));
+#endif
+	v = vmax(v, SWAP_2(v));
+	v = vmax(v, SWAP_1(v));
+	return v[0];
+}
+
+// d[c][r] = s[r][c] for r < rows and c < cols.
+static INLINE void transpose_small(const float *s, long lds, long rows, long cols, float *d, long ldd) {
+	for (long c = 0; c < cols; c++)
+		for (long r = 0; r < rows; r++) d[c * ldd + r] = s[r * lds + c];
+}
+
+#if VL >= 8
+// The same for 8 x 8.
+static INLINE void transpose_8x8(const float *s, long lds, float *d, long ldd) {
+	__m256 r[8], t[8];
+	UNROLL for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(s + i * lds);
+	UNROLL for (int i = 0; i < 4; i++) {
+		t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+		t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+	}
+	UNROLL for (int i = 0; i < 2; i++) UNROLL for (int k = 0; k < 2; k++) {
+		r[4 * i + 2 * k] = _mm256_shuffle_ps(t[4 * i + k], t[4 * i + 2 + k], 0x44);
+		r[4 * i + 2 * k + 1] = _mm256_shuffle_ps(t[4 * i + k], t[4 * i + 2 + k], 0xee);
+	}
+	UNROLL for (int i = 0; i < 4; i++) {
+		_mm256_storeu_ps(d + i * ldd, _mm256_permute2f128_ps(r[i], r[4 + i], 0x20));
+		_mm256_storeu_ps(d + (4 + i) * ldd, _mm256_permute2f128_ps(r[i], r[4 + i], 0x31));
+	}
+}
+#endif
+
+static INLINE void transpose_block(const float *s, long lds, long rows, long cols, float *d, long ldd) {
+#if VL >= 8
+	long r8 = rows & ~7L, c8 = cols & ~7L;
+	for (long r = 0; r < r8; r += 8)
+		for (long c = 0; c < c8; c += 8) transpose_8x8(s + r * lds + c, lds, d + c * ldd + r, ldd);
+	transpose_small(s + c8, lds, r8, cols - c8, d + c8 * ldd, ldd);
+	transpose_small(s + r8 * lds, lds, rows - r8, cols, d + r8, ldd);
+#else
+	transpose_small(s, lds, rows, cols, d, ldd);
+#endif
 }
 
 // 2^z: z is split into the nearest integer, which goes to the exponent, and a rest for which a polynomial serves (the Taylor

@@ -5,7 +5,7 @@
 // transformed back. Interpolation points are 0, +-5/8, +-3/2 and infinity for m = 4, which keep the error 2.3 times below that
 // of the usual 0, +-1, +-2, and 0, +-1 and infinity for m = 2. Weights are transformed in float64 and rounded once.
 //
-// Packed weights: [panel][frequency][C][NR]. Transformed tiles v: [frequency][tile][C], products m: [frequency][tile][O], with
+// Packed weights: [frequency][panel][C][NR]. Transformed tiles v: [frequency][tile][C], products m: [frequency][tile][O], with
 // rows padded by a cache line and planes an odd number of lines apart, since otherwise all frequencies of a tile would compete
 // for the same cache sets.
 
@@ -156,19 +156,21 @@ static void tile_out(const winograd_job *j, long t, long l, long o0, long o1, co
 	(j->m == 4 ? tile_out_4 : tile_out_2)(m + l * j->ldm, j->m_plane, &g, o0, o1, j->o);
 }
 
-// The product of one frequency over the tiles of a block, for panels p0..p1.
+// The product of one frequency over the tiles of a block, for panels p0..p1. Weights are read from front to back.
 static void frequency_product(const winograd_job *j, int f, long count, long p0, long p1, const float *v, float *m) {
-	long n = stretch_count(j->c), panel = j->frequencies * j->c * NR;
-	for (long s = 0; s < n; s++) {
-		long k0 = stretch_start(j->c, s, n), k1 = stretch_start(j->c, s + 1, n), rows = div_up(count, MR);
-		for (long p = p0; p < p1; p++) {
-			int nv = panel_vectors(j->o, p);
-			const float *w = j->w + p * panel + (f * j->c + k0) * nv * VL;
+	long n = stretch_count(j->c), rows = div_up(count, MR);
+	v += f * j->v_plane;
+	m += f * j->m_plane;
+	for (long p = p0; p < p1; p++) {
+		int nv = panel_vectors(j->o, p);
+		const float *panel = j->w + (f * j->panels + p) * j->c * NR;
+		for (long s = 0; s < n; s++) {
+			long k0 = stretch_start(j->c, s, n), k1 = stretch_start(j->c, s + 1, n), floats = (k1 - k0) * nv * VL;
+			const float *w = panel + k0 * nv * VL;
 			for (long i = 0; i < rows; i++) {
 				long r0 = count * i / rows, r1 = count * (i + 1) / rows;
-				prefetch_part(w + panel, (k1 - k0) * NR, i, rows);
-				tiles[r1 - r0][0][nv - 1](v + f * j->v_plane + r0 * j->ldv + k0, j->ldv, w, k1 - k0,
-					m + f * j->m_plane + r0 * j->ldm + p * NR, j->ldm, s > 0);
+				prefetch_part(w + floats, floats, i, rows);
+				tiles[r1 - r0][0][nv - 1](v + r0 * j->ldv + k0, j->ldv, w, k1 - k0, m + r0 * j->ldm + p * NR, j->ldm, s > 0);
 			}
 		}
 	}
@@ -293,11 +295,10 @@ static void winograd_pack_task(void *arg, int tid, int threads) {
 	(void)tid, (void)threads;
 	double g[6][3];
 	weight_transform(j->m, g);
-	int frequencies = (j->m + 2) * (j->m + 2);
 	for (long i; (i = take(&j->next)) < j->panels * j->groups;) {
 		long p = i / j->groups, c0 = j->c * (i % j->groups) / j->groups, c1 = j->c * (i % j->groups + 1) / j->groups;
 		int wide = panel_vectors(j->o, p) * VL;
-		float *d = j->dst + p * frequencies * j->c * NR;
+		float *d = j->dst + p * j->c * NR;
 		double src[9][NR];
 		memset(src, 0, sizeof src);
 		for (long c = c0; c < c1; c++) {
@@ -305,8 +306,8 @@ static void winograd_pack_task(void *arg, int tid, int threads) {
 				const float *w = j->src + ((p * NR + l) * j->c + c) * 9;
 				UNROLL for (int k = 0; k < 9; k++) src[k][l] = w[k];
 			}
-			if (j->m == 4) pack_filters(4, g, src, wide, d + c * wide, j->c * wide);
-			else pack_filters(2, g, src, wide, d + c * wide, j->c * wide);
+			if (j->m == 4) pack_filters(4, g, src, wide, d + c * wide, j->panels * j->c * NR);
+			else pack_filters(2, g, src, wide, d + c * wide, j->panels * j->c * NR);
 		}
 	}
 }
