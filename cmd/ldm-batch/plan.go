@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// maxMapped is how many tasks Airflow makes of one list by default.
+const maxMapped = 1024
+
+func planCommand(k *console) *cli.Command {
+	return &cli.Command{
+		Name:      "plan",
+		Usage:     "print what a job would do: values and their origins, parts, memory; with --json the list of shards",
+		ArgsUsage: "JOB.yaml",
+		Flags: slices.Concat(settingFlags(deviceSettings), specFlags(), []cli.Flag{
+			&cli.IntFlag{Name: "shards", Usage: "list `N` shards", Value: 1, EnvVars: env("shards")},
+		}, outputFlags()),
+		Action: k.query(func(ctx context.Context, c *cli.Context) error {
+			n := c.Int("shards")
+			if n < 1 {
+				return usagef("--shards %d is not at least 1", n)
+			}
+			if _, err := arguments(c, "JOB.yaml"); err != nil {
+				return err
+			}
+			_, p, err := k.prepare(ctx, c, "", deviceSettings)
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			d, err := p.Describe()
+			if err != nil {
+				return err
+			}
+			if err := p.Estimate(ctx, d); err != nil {
+				return err
+			}
+			if n > maxMapped {
+				k.log.Warn("more shards than Airflow maps by default (core.max_map_length)", "shards", n, "limit", maxMapped)
+			}
+			var text strings.Builder
+			if err := d.Write(&text); err != nil {
+				return err
+			}
+			k.report.text, k.report.file, k.report.doc = text.String(), d, d.Shards(n)
+			return nil
+		}),
+	}
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+)
+
+// validation is the result of validate.
+type validation struct {
+	Schema      string   `json:"schema"`
+	Valid       bool     `json:"valid"`
+	Kind        string   `json:"kind"`
+	Rows        int64    `json:"rows"`
+	Parts       int      `json:"parts"`
+	Fingerprint string   `json:"fingerprint"`
+	Warnings    []string `json:"warnings,omitempty"`
+}
+
+func validateCommand(k *console) *cli.Command {
+	return &cli.Command{
+		Name:      "validate",
+		Usage:     "check a job file, its inputs and its model, without doing anything",
+		ArgsUsage: "JOB.yaml",
+		Flags:     slices.Concat(settingFlags(deviceSettings), specFlags(), outputFlags()),
+		Action: k.query(func(ctx context.Context, c *cli.Context) error {
+			args, err := arguments(c, "JOB.yaml")
+			if err != nil {
+				return err
+			}
+			_, p, err := k.prepare(ctx, c, "", deviceSettings)
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			d, err := p.Describe()
+			if err != nil {
+				return err
+			}
+			k.report.doc = validation{"ldm-batch/validate/v1", true, d.Kind, d.Rows, len(d.Parts), d.Fingerprint, d.Warnings}
+			k.report.text = fmt.Sprintf("%s: valid, kind %s, %d rows in %d parts\n", args[0], d.Kind, d.Rows, len(d.Parts))
+			return nil
+		}),
+	}
+}
