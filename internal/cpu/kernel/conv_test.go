@@ -80,6 +80,7 @@ func TestConv(t *testing.T) {
 		square(1, 33, 17, 48, 40, 3, 1, 1), // F(4,3), odd everything
 		square(2, 17, 19, 20, 28, 3, 1, 1), // channels that are no multiple of 8 or 16
 		square(2, 16, 16, 33, 35, 3, 1, 1), // odd channels
+		square(2, 64, 68, 16, 24, 3, 1, 1), // enough tiles for blocks of each thread's own
 		square(3, 8, 8, 64, 48, 3, 1, 1),   // F(2,3)
 		square(2, 7, 5, 40, 36, 3, 1, 1),   // F(2,3), ragged
 		square(5, 1, 1, 32, 32, 3, 1, 1),   // one pixel

@@ -99,9 +99,13 @@ typedef struct {
 	int act;
 } epilogue;
 
-static INLINE vf finish(const epilogue *e, vf v, long row, long col, long n, const float *residual) {
+static INLINE const float *sample_row(const epilogue *e, long row) {
+	return e->sample_bias ? e->sample_bias + row / e->rows_per_sample * e->sample_stride : NULL;
+}
+
+static INLINE vf finish(const epilogue *e, vf v, const float *sample, long col, long n, const float *residual) {
 	if (e->bias) v += load_n(e->bias + col, n);
-	if (e->sample_bias) v += load_n(e->sample_bias + row / e->rows_per_sample * e->sample_stride + col, n);
+	if (sample) v += load_n(sample + col, n);
 	if (e->act) v = act_v(e->act, v);
 	if (residual) v += load_n(residual, n);
 	return v;
@@ -132,7 +136,7 @@ static INLINE void finish_rows(const gemm_job *j, const float *t, long ldt, long
 		vf r[2];
 		UNROLL for (int v = 0; v < nv; v++) r[v] = load(t + v * VL) + bias[v];
 		if (j->e.sample_bias) {
-			const float *s = j->e.sample_bias + (row + i) / j->e.rows_per_sample * j->e.sample_stride + col;
+			const float *s = sample_row(&j->e, row + i) + col;
 			UNROLL for (int v = 0; v < nv; v++) r[v] += load(s + v * VL);
 		}
 		if (residual) {
@@ -168,11 +172,13 @@ static void finish_tile(const gemm_job *j, const float *t, long ldt, long row, l
 		finish_rows(j, t, ldt, row, rows, col, 2);
 		return;
 	}
-	for (long i = 0; i < rows; i++, t += ldt)
+	for (long i = 0; i < rows; i++, t += ldt) {
+		const float *sample = sample_row(&j->e, row + i);
 		for (long v = 0; v < min_long(n, NR); v += VL) {
 			long at = (row + i) * j->ldy + col + v;
-			store_n(j->y + at, finish(&j->e, load(t + v), row + i, col + v, n - v, j->e.residual ? j->e.residual + at : NULL), n - v);
+			store_n(j->y + at, finish(&j->e, load(t + v), sample, col + v, n - v, j->e.residual ? j->e.residual + at : NULL), n - v);
 		}
+	}
 }
 
 static INLINE void copy_floats(float *d, const float *s, long n) {

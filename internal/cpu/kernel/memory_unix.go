@@ -18,6 +18,9 @@ func Alloc(n int) []float32 {
 	if err != nil {
 		panic(fmt.Sprintf("kernel: out of memory allocating %d bytes: %v", n*4, err))
 	}
+	if len(b) >= 4<<20 {
+		adviseHuge(b)
+	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4)[:n]
 }
 

@@ -19,11 +19,11 @@ func runnable(i ISA) bool { return C.ldm_runnable(C.int(i)) != 0 }
 
 // native runs the C kernels. Descriptions of shapes are kept here, so that calls allocate nothing.
 type native struct {
-	pool       *C.ldm_pool
-	conv_      C.ldm_conv_shape
-	linear_    C.ldm_linear_shape
-	attention_ C.ldm_attention_shape
-	norm_      C.ldm_group_norm_shape
+	pool           *C.ldm_pool
+	convShape      C.ldm_conv_shape
+	linearShape    C.ldm_linear_shape
+	attentionShape C.ldm_attention_shape
+	normShape      C.ldm_group_norm_shape
 }
 
 func newKernels(isa ISA, threads int) (kernels, error) {
@@ -57,10 +57,10 @@ func (k *native) close()        { C.ldm_pool_free(k.pool) }
 func (k *native) peak() float64 { return float64(C.ldm_peak(k.pool)) }
 
 func (k *native) setConv(s ConvShape) *C.ldm_conv_shape {
-	k.conv_ = C.ldm_conv_shape{n: C.int(s.N), h: C.int(s.H), w: C.int(s.W), c: C.int(s.C), out_h: C.int(s.OutH), out_w: C.int(s.OutW),
+	k.convShape = C.ldm_conv_shape{n: C.int(s.N), h: C.int(s.H), w: C.int(s.W), c: C.int(s.C), out_h: C.int(s.OutH), out_w: C.int(s.OutW),
 		o: C.int(s.O), kh: C.int(s.KH), kw: C.int(s.KW), stride: C.int(s.Stride), pad_top: C.int(s.PadTop), pad_left: C.int(s.PadLeft),
 		upsample: flag(s.Upsample)}
-	return &k.conv_
+	return &k.convShape
 }
 
 // algorithm chooses by the layer alone: Winograd for 3x3 with stride 1 and padding 1 once the transforms pay, with small tiles
@@ -111,9 +111,9 @@ func (k *native) packLinear(in int, parts [][]float32, geglu bool, prec Precisio
 }
 
 func (k *native) setLinear(s LinearShape) *C.ldm_linear_shape {
-	k.linear_ = C.ldm_linear_shape{rows: C.long(s.Rows), in: C.long(s.In), out: C.long(s.Out), rows_per_sample: C.long(s.RowsPerSample),
+	k.linearShape = C.ldm_linear_shape{rows: C.long(s.Rows), in: C.long(s.In), out: C.long(s.Out), rows_per_sample: C.long(s.RowsPerSample),
 		ldx: C.long(s.LdX), ldy: C.long(s.LdY)}
-	return &k.linear_
+	return &k.linearShape
 }
 
 func (k *native) reserveLinear(s LinearShape, w *LinearWeights) {
@@ -126,11 +126,11 @@ func (k *native) linear(s LinearShape, w *LinearWeights, x, y []float32, e Epilo
 }
 
 func (k *native) setAttention(s AttentionShape) *C.ldm_attention_shape {
-	k.attention_ = C.ldm_attention_shape{n: C.long(s.N), tq: C.long(s.Tq), tk: C.long(s.Tk), heads: C.long(s.Heads), d: C.long(s.D),
+	k.attentionShape = C.ldm_attention_shape{n: C.long(s.N), tq: C.long(s.Tq), tk: C.long(s.Tk), heads: C.long(s.Heads), d: C.long(s.D),
 		scale: C.float(s.Scale), q_row: C.long(s.QRow), q_head: C.long(s.QHead), k_row: C.long(s.KRow), k_head: C.long(s.KHead),
 		v_row: C.long(s.VRow), v_head: C.long(s.VHead), o_row: C.long(s.ORow), o_head: C.long(s.OHead),
 		q_sample: C.long(s.QSample), k_sample: C.long(s.KSample), v_sample: C.long(s.VSample), o_sample: C.long(s.OSample)}
-	return &k.attention_
+	return &k.attentionShape
 }
 
 func (k *native) reserveAttention(s AttentionShape, prec Precision) {
@@ -142,9 +142,9 @@ func (k *native) attention(s AttentionShape, q, key, v, o []float32, prec Precis
 }
 
 func (k *native) groupNorm(s GroupNormShape, x, gamma, beta, scaleShift, y []float32) {
-	k.norm_ = C.ldm_group_norm_shape{n: C.long(s.N), hw: C.long(s.HW), c: C.long(s.C), groups: C.long(s.Groups),
+	k.normShape = C.ldm_group_norm_shape{n: C.long(s.N), hw: C.long(s.HW), c: C.long(s.C), groups: C.long(s.Groups),
 		scale_stride: C.long(s.ScaleStride), eps: C.double(s.Eps), silu: flag(s.SiLU)}
-	must(C.ldm_group_norm(k.pool, &k.norm_, ptr(x), ptr(gamma), ptr(beta), ptr(scaleShift), ptr(y)), "a group norm")
+	must(C.ldm_group_norm(k.pool, &k.normShape, ptr(x), ptr(gamma), ptr(beta), ptr(scaleShift), ptr(y)), "a group norm")
 }
 
 func (k *native) layerNorm(rows, c int, eps float64, x, gamma, beta, y []float32) {

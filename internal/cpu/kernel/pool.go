@@ -17,12 +17,16 @@ type Pool struct {
 	threads int
 }
 
-// NewPool starts threads-1 threads (the caller of a kernel works too); 0 threads means one for each processor that Go may use.
+const maxThreads = 256
+
+// NewPool starts threads-1 threads (the caller of a kernel works too); 0 threads means one for each processor that Go may use, and
+// more than 256 means 256.
 // An isa that this processor or this build cannot run is an error of class unavailable.
 func NewPool(threads int, isa ISA) (*Pool, error) {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
+	threads = min(threads, maxThreads)
 	if isa != Generic && !runnable(isa) {
 		return nil, exitcode.Errorf(exitcode.Unavailable, "instruction set %v is not available on this processor or in this build", isa)
 	}

@@ -114,7 +114,7 @@ typedef struct {
 	const float *residual;
 	long row_stride, rows, cols; // of the part of the tile that lies in the image
 	const epilogue *e;
-	long row; // the first row of y, which tells the sample
+	const float *sample; // the sample's bias
 } tile_target;
 
 static INLINE void tile_out_m(const int m, const float *p, long plane, const tile_target *g, long o, long n, long ld) {
@@ -133,7 +133,7 @@ static INLINE void tile_out_m(const int m, const float *p, long plane, const til
 		UNROLL for (int i = 0; i < m; i++) {
 			if (i >= g->rows) continue;
 			long at = i * g->row_stride + j * ld + o;
-			store_n(g->y + at, finish(g->e, r[i], g->row, o, n, g->residual ? g->residual + at : NULL), n);
+			store_n(g->y + at, finish(g->e, r[i], g->sample, o, n, g->residual ? g->residual + at : NULL), n);
 		}
 	}
 }
@@ -152,7 +152,7 @@ static void tile_out(const winograd_job *j, long t, long l, long o0, long o1, co
 	long y0 = rest / j->tiles_x * j->m, x0 = rest % j->tiles_x * j->m;
 	long row = (n * s->h + y0) * s->w + x0;
 	tile_target g = {.y = j->y + row * j->o, .residual = j->e.residual ? j->e.residual + row * j->o : NULL, .row_stride = s->w * j->o,
-		.rows = s->h - y0, .cols = s->w - x0, .e = &j->e, .row = row};
+		.rows = s->h - y0, .cols = s->w - x0, .e = &j->e, .sample = sample_row(&j->e, row)};
 	(j->m == 4 ? tile_out_4 : tile_out_2)(m + l * j->ldm, j->m_plane, &g, o0, o1, j->o);
 }
 
