@@ -35,37 +35,93 @@ func (m *Model) Close() {
 	m.raw, m.conv, m.linear = nil, nil, nil
 }
 
+// load writes a parameter into dst: from the source, or computed from others.
+func (m *Model) load(v *plan.Value, dst []float32) error {
+	if v.Product != nil {
+		return m.product(v.Product, dst)
+	}
+	if err := m.source.Load(v.Name, dst); err != nil {
+		return fmt.Errorf("weight %s: %w", v.Name, err)
+	}
+	return nil
+}
+
 // vector returns a tensor unchanged, loaded once.
 func (m *Model) vector(v *plan.Value) ([]float32, error) {
 	if b, ok := m.raw[v.Name]; ok {
 		return b, nil
 	}
 	b := kernel.Alloc(v.Elems())
-	if err := m.source.Load(v.Name, b); err != nil {
+	if err := m.load(v, b); err != nil {
 		kernel.Free(b)
-		return nil, fmt.Errorf("weight %s: %w", v.Name, err)
+		return nil, err
 	}
 	m.raw[v.Name] = b
 	m.bytes += int64(4 * len(b))
 	return b, nil
 }
 
-// borrow calls use with the tensor's values, which are only valid meanwhile.
+// borrow calls use with the tensors' values, which are only valid meanwhile.
 func (m *Model) borrow(vs []*plan.Value, use func(parts [][]float32) error) error {
 	parts := make([][]float32, len(vs))
 	for i, v := range vs {
-		if view, ok := m.source.View(v.Name); ok {
+		if view, ok := m.source.View(v.Name); ok && v.Product == nil {
 			parts[i] = view
 			continue
 		}
 		b := kernel.Alloc(v.Elems())
 		defer kernel.Free(b)
-		if err := m.source.Load(v.Name, b); err != nil {
-			return fmt.Errorf("weight %s: %w", v.Name, err)
+		if err := m.load(v, b); err != nil {
+			return err
 		}
 		parts[i] = b
 	}
 	return use(parts)
+}
+
+// product computes A B or A^T B with the kernels: a product of the rows of one factor with the rows of the other's
+// transpose.
+func (m *Model) product(p *plan.Product, dst []float32) error {
+	pool := m.backend.pool
+	return m.borrow([]*plan.Value{p.A, p.B}, func(f [][]float32) error {
+		rows := p.A.Shape[0]
+		inner := p.A.Elems() / rows
+		a := kernel.Alloc(len(f[0])) // kernels take memory outside the Go heap
+		defer kernel.Free(a)
+		copy(a, f[0])
+		if p.TransposeA {
+			t := kernel.Alloc(len(a))
+			defer kernel.Free(t)
+			pool.ToNHWC(1, rows, inner, a, t)
+			a, rows, inner = t, inner, rows
+		}
+		cols := p.B.Elems() / inner
+		b, t := kernel.Alloc(len(f[1])), kernel.Alloc(len(f[1]))
+		defer kernel.Free(b)
+		defer kernel.Free(t)
+		copy(t, f[1])
+		pool.ToNHWC(1, inner, cols, t, b)
+		w, err := kernel.PackLinear(pool, inner, [][]float32{b}, false, kernel.FP32)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		e := kernel.Epilogue{}
+		y := kernel.Alloc(len(dst))
+		defer kernel.Free(y)
+		if p.Plus != nil { // only with a vector B, whose product has one column
+			plus, err := m.vector(p.Plus)
+			if err != nil {
+				return err
+			}
+			e.Residual = plus
+		}
+		shape := kernel.LinearShape{Rows: rows, In: inner, Out: cols}
+		pool.ReserveLinear(shape, w)
+		pool.Linear(shape, w, a, y, e)
+		copy(dst, y)
+		return nil
+	})
 }
 
 func (m *Model) packConv(s *plan.Step, shape kernel.ConvShape) (*kernel.ConvWeights, error) {
@@ -125,7 +181,7 @@ func (m *Model) packLinear(s *plan.Step) (*kernel.LinearWeights, error) {
 	return w, nil
 }
 
-// bias returns the biases of a step's weight parts side by side, or nil.
+// bias returns the biases of a step's weight parts side by side, zeros for a part without, or nil when none has one.
 func (m *Model) bias(s *plan.Step) ([]float32, error) {
 	switch len(s.Bias) {
 	case 0:
@@ -135,9 +191,12 @@ func (m *Model) bias(s *plan.Step) ([]float32, error) {
 	}
 	var names []string
 	n := 0
-	for _, v := range s.Bias {
+	for i, v := range s.Bias {
+		n += s.Weights[i].Shape[0]
+		if v == nil {
+			v = s.Weights[i]
+		}
 		names = append(names, v.Name)
-		n += v.Elems()
 	}
 	key := strings.Join(names, "+")
 	if b, ok := m.raw[key]; ok {
@@ -145,12 +204,15 @@ func (m *Model) bias(s *plan.Step) ([]float32, error) {
 	}
 	b := kernel.Alloc(n)
 	at := 0
-	for _, v := range s.Bias {
-		if err := m.source.Load(v.Name, b[at:at+v.Elems()]); err != nil {
-			kernel.Free(b)
-			return nil, fmt.Errorf("weight %s: %w", v.Name, err)
+	for i, v := range s.Bias {
+		width := s.Weights[i].Shape[0]
+		if v != nil {
+			if err := m.load(v, b[at:at+width]); err != nil {
+				kernel.Free(b)
+				return nil, err
+			}
 		}
-		at += v.Elems()
+		at += width
 	}
 	m.raw[key] = b
 	m.bytes += int64(4 * n)

@@ -172,15 +172,13 @@ func mergeOpt(l *lowering) error {
 			continue
 		}
 		groups := map[*Value][]*Step{}
-		for _, v := range a.In {
-			p := v.Root().producer
-			if p != nil && p.Kind == Linear && len(p.Weights) == 1 && whole(v) && sole(u, v) == a && p.Residual == nil &&
-				p.SampleBias == nil && p.Act == NoAct && !p.GEGLU {
-				groups[p.In[0]] = append(groups[p.In[0]], p)
+		for i := range a.In {
+			if p := l.projection(u, a, i); p != nil {
+				groups[p.In[0].Root()] = append(groups[p.In[0].Root()], p)
 			}
 		}
 		for _, group := range groups {
-			if len(group) > 1 && uniform(group) {
+			if len(group) > 1 && distinct(group) {
 				l.merge(a.Name+".projections", group, gone)
 			}
 		}
@@ -189,11 +187,11 @@ func mergeOpt(l *lowering) error {
 	return nil
 }
 
-// uniform says that the steps are distinct and all have a bias, or none.
-func uniform(group []*Step) bool {
+// distinct says that no step is listed twice.
+func distinct(group []*Step) bool {
 	seen := map[*Step]bool{}
 	for _, p := range group {
-		if seen[p] || len(p.Bias) != len(group[0].Bias) {
+		if seen[p] {
 			return false
 		}
 		seen[p] = true
@@ -215,11 +213,20 @@ func (l *lowering) merge(name string, group []*Step, gone map[*Step]bool) {
 	merged := l.value(name, Arena, []int{samples, first.Out.Rows() / samples, cols})
 	off := 0
 	var weights, bias []*Value
+	biased := false
 	for _, p := range group {
-		weights, bias = append(weights, p.Weights...), append(bias, p.Bias...)
+		weights = append(weights, p.Weights...)
+		if p.Bias == nil {
+			bias = append(bias, nil)
+		} else {
+			bias, biased = append(bias, p.Bias...), true
+		}
 		p.Out.Base, p.Out.ColOffset, p.Out.RowStride, p.Out.producer = merged, off, cols, nil
 		off += p.Out.Cols()
 		gone[p] = p != first
+	}
+	if !biased {
+		bias = nil
 	}
 	first.Name, first.Weights, first.Bias, first.Out, merged.producer = name, weights, bias, merged, first
 }

@@ -14,6 +14,7 @@ var passes = []struct {
 }{
 	{"import", importProgram},              // one step for each operation; token views; 1x1 convolutions become Linear
 	{"collapse-single-token", collapseOpt}, // attention over one key is that key's value
+	{"fold-single-head", foldOpt},          // one head needs two products of its input, not four
 	{"fuse-norm", fuseNormOpt},             // GroupNorm, modulation and SiLU in one pass over the data
 	{"fuse-geglu", fuseGEGLUOpt},           // the gate is applied while the product is still in registers
 	{"fuse-upsample", fuseUpsampleOpt},     // a convolution reads the doubled image without writing it

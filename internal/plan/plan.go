@@ -18,6 +18,9 @@ type Value struct {
 	Place  Place
 	Offset int // in floats from the arena's start; arena values only
 
+	// Product, for a parameter that no file holds, says how to compute it from others.
+	Product *Product
+
 	// A view shares the memory of another value: token sequences of images, column ranges of merged projections, outputs that
 	// overwrite an operand.
 	Base      *Value
@@ -27,6 +30,13 @@ type Value struct {
 	producer *Step
 	first    int // index of the step that writes it
 	last     int // index of the last step that reads it
+}
+
+// Product is the matrix product of two parameters: A B, or A^T B, where A has the given shape (rows, cols). With a vector B
+// it is a vector, to which the vector Plus is added unless it is nil.
+type Product struct {
+	A, B, Plus *Value
+	TransposeA bool
 }
 
 // Elems is the number of elements.
@@ -133,7 +143,7 @@ type Step struct {
 	Name    string // the graph operation it ends with
 	In      []*Value
 	Weights []*Value
-	Bias    []*Value // one per weight part
+	Bias    []*Value // nil, or one per weight part, of which some may be nil
 	Out     *Value
 
 	SampleBias *Value // (N, C): one row for each sample

@@ -114,6 +114,15 @@ func TestFusion(t *testing.T) {
 		{"activation", func(g *ir.Graph) *ir.Tensor { return ir.GELU(lin(g, g.Input("x", 1, 3, 8), "l", 16)) }, "load linear(gelu) store"},
 		{"keys and values of a context", attention(3), "load load linear linear(2 parts) attention linear(residual) store"},
 		{"a single key", attention(1), "load load linear linear add_sample store"},
+		{"one head", func(g *ir.Graph) *ir.Tensor {
+			x := g.Input("x", 2, 6, 8)
+			a := ir.Attention(lin(g, x, "q", 8), lin(g, x, "k", 8), lin(g, x, "v", 8), 1, 0.5)
+			return ir.Add(ir.Linear(a, g.Param("out", 8, 8), g.Param("bias", 8)), x)
+		}, "load linear(2 parts) attention add store"},
+		{"one head with another width stays as it is", func(g *ir.Graph) *ir.Tensor {
+			x := g.Input("x", 2, 6, 8)
+			return lin(g, ir.Attention(lin(g, x, "q", 4), lin(g, x, "k", 4), lin(g, x, "v", 4), 1, 0.5), "out", 8)
+		}, "load linear(3 parts) attention linear store"},
 		{"views are free", func(g *ir.Graph) *ir.Tensor {
 			x := g.Input("x", 1, 8, 4, 6)
 			return ir.Add(x, ir.Untokens(lin(g, ir.Tokens(x), "l", 8), 4, 6))

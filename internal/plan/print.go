@@ -28,7 +28,9 @@ func (p *Plan) Write(w io.Writer, kernel func(*Step) string) error {
 func (s *Step) Bytes() int64 {
 	n := s.Out.Elems()
 	for _, v := range append(append(s.operands(), s.Weights...), s.Bias...) {
-		n += v.Elems()
+		if v != nil {
+			n += v.Elems()
+		}
 	}
 	return int64(4 * n)
 }
