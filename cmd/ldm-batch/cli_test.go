@@ -285,6 +285,9 @@ func TestPrecedence(t *testing.T) {
 		}
 	}
 	check("1", "job.yaml:")
+	if got := invoke(t, "plan", "--set", "metadata.name=a,b=c", job); !strings.Contains(got.stdout, " a,b=c ") {
+		t.Errorf("a value with comma and equals sign: %+v", got)
+	}
 	t.Setenv("LDM_BATCH_THREADS", "2")
 	check("2", "LDM_BATCH_THREADS")
 	check("3", "--set", "--set", "compute.threads=3")
@@ -384,10 +387,36 @@ func TestBrokenOutput(t *testing.T) {
 	}
 }
 
-// TestResultFileFails: a result that cannot be written is a failure.
+// TestResultFileFails: a result that cannot be written is a failure, and the other result says so.
 func TestResultFileFails(t *testing.T) {
-	got := invoke(t, "version", "--result-file", filepath.Join(t.TempDir(), "no", "such", "folder.json"))
-	if got.code != int(exitcode.IO) || !strings.Contains(got.stderr, "result file") {
+	got := invoke(t, "version", "--json", "--result-file", filepath.Join(t.TempDir(), "no", "such", "folder.json"))
+	if got.code != int(exitcode.IO) || !strings.Contains(got.stderr, "result file") || got.document(t)["exit_code"] != 74.0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestEnvironment: output flags of the environment count even when the command line cannot be parsed.
+func TestEnvironment(t *testing.T) {
+	result := filepath.Join(t.TempDir(), "r.json")
+	t.Setenv("LDM_BATCH_JSON", "1")
+	t.Setenv("LDM_BATCH_RESULT_FILE", result)
+	for _, args := range [][]string{{"run", "--bogus"}, {"nosuch"}, {"run", "--timeout", "5", "x"}} {
+		got := invoke(t, args...)
+		if b, err := os.ReadFile(result); err != nil || string(b) != got.stdout || got.document(t)["exit_code"] != 64.0 {
+			t.Errorf("%v: result file %q (%v), %+v", args, b, err, got)
+		}
+	}
+	t.Setenv("LDM_BATCH_TIMEOUT", "5")
+	if got := invoke(t, "run", "x"); got.code != 64 || !strings.Contains(got.stderr, "LDM_BATCH_TIMEOUT") || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("bad duration in the environment: %+v", got)
+	}
+}
+
+// TestJSONLogs: with JSON logs the failure is a record as well.
+func TestJSONLogs(t *testing.T) {
+	got := invoke(t, "status", "--log-format", "json", filepath.Join(t.TempDir(), "none"))
+	var record map[string]any
+	if err := json.Unmarshal([]byte(got.stderr), &record); err != nil || record["level"] != "ERROR" || record["code"] != 66.0 || record["err"] == "" {
+		t.Errorf("%v: %+v", err, got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,6 +55,8 @@ type report struct {
 func newConsole(args []string, stdout, stderr io.Writer) *console {
 	k := &console{stdout: stdout, stderr: stderr, log: slog.New(slog.DiscardHandler), ended: make(chan struct{})}
 	k.exit = os.Exit
+	k.json, _ = strconv.ParseBool(os.Getenv(env("json")[0]))
+	k.resultFile = absolute(os.Getenv(env("result-file")[0]))
 	for i, a := range args {
 		if a == "--" {
 			break
@@ -118,7 +121,12 @@ func (k *console) finish(err error) int {
 
 // end reports. Files come first: they must not wait for a reader of the pipes that is stuck.
 func (k *console) end(err error) int {
-	err = k.writeFiles(err)
+	if ferr := k.writeFiles(err); ferr != nil && err == nil {
+		err = ferr
+		k.report.doc = nil // it tells of a success
+	} else {
+		err = ferr
+	}
 	code := exitcode.Of(err)
 	if err != nil {
 		line := oneLine(err)

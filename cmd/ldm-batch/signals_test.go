@@ -181,7 +181,7 @@ func TestAbandonedByScheduler(t *testing.T) {
 	}
 
 	retryResult := filepath.Join(filepath.Dir(job), "retry.json")
-	retry := child(t, t.TempDir(), "run", "--quiet", "--lock-wait", "20s", "--timeout", "4s", "--result-file", retryResult, job)
+	retry := child(t, t.TempDir(), "run", "--quiet", "--lock-wait", "20s", "--result-file", retryResult, job)
 	if err := retry.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -195,8 +195,12 @@ func TestAbandonedByScheduler(t *testing.T) {
 	if first["state"] != "stopped" || first["parts_done"].(float64) < 1 {
 		t.Errorf("result %v", first)
 	}
-	if code := exitOf(t, retry, 20*time.Second); code != int(exitcode.Temporary) {
-		t.Errorf("retry: code %d, want 75 by its time limit", code)
+	waitForParts(t, out, int(first["parts"].(float64))+1)
+	if err := retry.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := exitOf(t, retry, 15*time.Second); code != int(exitcode.Terminated) {
+		t.Errorf("retry: code %d, want 143", code)
 	}
 	if second := readResult(t, retryResult); second["parts"].(float64) <= first["parts"].(float64) {
 		t.Errorf("the retry did not go on: %v after %v", second, first)
