@@ -141,18 +141,28 @@ func (p *pipeline) compute(ctx context.Context, gate *gate, loaded <-chan *item,
 		batch, queue = batch[:0], queue[:0]
 		return nil
 	}
+	pressed := false // the source waits for memory
 	for {
 		start := time.Now()
 		var it *item
 		ok := false
 		select {
 		case it, ok = <-loaded:
-		case <-gate.full:
-			if err := flush(); err != nil {
-				return err
+		default:
+			if pressed { // whatever holds the memory has arrived; were the rest of it to come later, nobody would tell again
+				pressed = false
+				if err := flush(); err != nil {
+					return err
+				}
+				continue
 			}
-			continue
-		case <-ctx.Done():
+			select {
+			case it, ok = <-loaded:
+			case <-gate.full:
+				pressed = true
+				continue
+			case <-ctx.Done():
+			}
 		}
 		if ok {
 			select {

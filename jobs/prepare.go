@@ -39,6 +39,9 @@ type Prepared struct {
 	task     task
 	plan     commit.Plan
 	modelSHA string
+	// Digests of what the job names by path alone: the model's configuration and, "" without, recorded noise.
+	configSHA, noiseSHA string
+
 	warnings []string
 	closers  []func()
 	loading  time.Duration
@@ -97,6 +100,14 @@ func (p *Prepared) open(ctx context.Context) error {
 		return exitcode.Errorf(exitcode.Data, "model %s: sha256 is %s, the job says %s", s.Model.Checkpoint, d.sum, s.Model.SHA256)
 	}
 	p.modelSHA = d.sum
+	if p.configSHA, _, err = weights.SHA256(s.Model.Config); err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	if s.Sampler.NoiseFrom != "" {
+		if p.noiseSHA, _, err = weights.SHA256(s.Sampler.NoiseFrom); err != nil {
+			return fmt.Errorf("spec.sampler.noise_from: %w", err)
+		}
+	}
 
 	if err := p.openTask(ctx); err != nil {
 		return err
@@ -188,7 +199,8 @@ func (p *Prepared) fitBatch() {
 // document is everything that the output depends on: the job, the model, the input and the numerics of this release.
 func (p *Prepared) document() any {
 	return map[string]any{
-		"job": p.spec.Canonical(), "model_sha256": p.modelSHA, "input": p.src.identity(), "rows": p.src.rows(), "numerics": numerics,
+		"job": p.spec.Canonical(), "model_sha256": p.modelSHA, "config_sha256": p.configSHA, "noise_sha256": p.noiseSHA,
+		"input": p.src.identity(), "rows": p.src.rows(), "numerics": numerics,
 	}
 }
 

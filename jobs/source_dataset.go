@@ -67,6 +67,9 @@ func (s *datasetSource) item(r dataset.Row) *item {
 		raw:   r.Image,
 		label: r.Label, number: r.Index,
 	}
+	if r.ID != fmt.Sprintf("%s#%d", s.files[r.File].Name, r.RowInFile) { // of a column, or a picture's name
+		it.where += " (" + r.ID + ")"
+	}
 	if !r.HasLabel && r.LabelErr == nil {
 		it.row.Label = -1
 	}

@@ -15,7 +15,7 @@ func (j Job) Canonical() map[string]any {
 func canonical(v reflect.Value, path string, m map[string]any) {
 	for i := range v.NumField() {
 		f, t := v.Field(i), v.Type().Field(i)
-		if t.Tag.Get("op") == "true" || t.Tag.Get("path") == "true" {
+		if t.Tag.Get("op") == "true" || t.Tag.Get("path") != "" {
 			continue
 		}
 		p := join(path, t.Tag.Get("yaml"))

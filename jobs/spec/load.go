@@ -187,8 +187,11 @@ func resolvePaths(v reflect.Value, dir string) {
 		switch {
 		case f.Kind() == reflect.Struct && t.Type != reflect.TypeOf(Extent{}) && t.Type != reflect.TypeOf(Budget{}):
 			resolvePaths(f, dir)
-		case t.Tag.Get("path") == "true" && f.String() != "":
-			parts := strings.Split(f.String(), ",")
+		case t.Tag.Get("path") != "" && f.String() != "":
+			parts := []string{f.String()}
+			if t.Tag.Get("path") == "list" {
+				parts = strings.Split(f.String(), ",")
+			}
 			for j, p := range parts {
 				if p = strings.TrimSpace(p); !filepath.IsAbs(p) {
 					p = filepath.Join(dir, p)

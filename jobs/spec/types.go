@@ -3,7 +3,8 @@ package spec
 // APIVersion is the only accepted value of apiVersion.
 const APIVersion = "ldm-batch/v1"
 
-// Job is a job file. Tags: yaml is the key, enum lists the allowed values, op marks what outputs do not depend on.
+// Job is a job file. Tags: yaml is the key, enum lists the allowed values, op marks what outputs do not depend on,
+// path what is a path, or a list of paths separated by commas.
 type Job struct {
 	APIVersion string   `yaml:"apiVersion" enum:"ldm-batch/v1"`
 	Kind       string   `yaml:"kind" enum:"Encode,Sample,Train,Eval"`
@@ -39,7 +40,7 @@ type Model struct {
 
 // Input is a dataset of images.
 type Input struct {
-	Path       string   `yaml:"path" path:"true"`
+	Path       string   `yaml:"path" path:"list"`
 	Image      string   `yaml:"image"`
 	ID         string   `yaml:"id"`
 	Label      string   `yaml:"label"`
