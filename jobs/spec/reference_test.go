@@ -1,0 +1,241 @@
+package spec
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ldm-batch/ldm-batch/io/preprocess"
+	"github.com/ldm-batch/ldm-batch/io/resize"
+)
+
+var update = flag.Bool("update", false, "write the generated files in docs")
+
+// about says in one line what each key means. It is the source of docs/jobs.md and of the descriptions in the schema.
+var about = map[string]string{
+	"apiVersion":    "version of the format",
+	"kind":          "what the job does",
+	"metadata.name": "name of the job in logs, metrics and results",
+
+	"spec.model.checkpoint": "model file: safetensors or a PyTorch checkpoint",
+	"spec.model.config":     "the model's configuration, YAML in the form of latent-diffusion",
+	"spec.model.weights":    "which weights of the U-Net: ema takes their moving average, raw the others, auto what the configuration's use_ema says",
+	"spec.model.sha256":     "expected SHA-256 of the model file, 64 hexadecimal digits; the job fails when it differs",
+
+	"spec.input.path":        "Parquet files or a folder of pictures: a file, a folder, a glob, or several separated by commas",
+	"spec.input.image":       "column of the images; found by its type when empty",
+	"spec.input.id":          "column of the rows' ids; file name and row when empty",
+	"spec.input.label":       "column of the labels; the class label that the file declares, or a column named label, when empty",
+	"spec.input.columns":     "further columns to copy to the output",
+	"spec.input.limit":       "read only the first rows; 0 reads all",
+	"spec.input.allow_paths": "folder from which images that are given by path may be read; such images are refused when empty",
+	"spec.input.exif":        "apply or ignore the orientation that a picture states",
+
+	"spec.preprocess.size":   "size of the model's input; 0 keeps that of each picture",
+	"spec.preprocess.crop":   "center and random resize until the output fits inside and cut; lsun cuts the middle square, then resizes; none resizes to the size whatever the shape",
+	"spec.preprocess.resize": "library and filter whose results are reproduced",
+	"spec.preprocess.flip":   "mirror with probability one half, by the seed and the row's id",
+
+	"spec.encode.latent": "mode: mean of the posterior; sample: draw from it, by the seed and the row's id (KL first stages only)",
+	"spec.encode.dtype":  "type of the written latents",
+	"spec.encode.scale":  "multiply with the model's scale factor, as the diffusion model expects it",
+
+	"spec.sample.task":      "what is generated",
+	"spec.sample.classes":   "classes and ranges such as 0-9,15 (task class)",
+	"spec.sample.per_class": "images for each class (task class)",
+	"spec.sample.rows":      "images (task uncond)",
+	"spec.sample.size":      "size of the images in pixels; 0 takes the size that the model was made for",
+
+	"spec.sampler.name":        "the sampler",
+	"spec.sampler.steps":       "steps; ddpm makes every step of the process and takes no number",
+	"spec.sampler.eta":         "noise of ddim, 0 deterministic to 1 ancestral; 0 with the others",
+	"spec.sampler.guidance":    "classifier-free guidance scale; 1 is without (task class)",
+	"spec.sampler.spacing":     "how the steps are spread over the process",
+	"spec.sampler.temperature": "factor on the noise of stochastic steps",
+	"spec.sampler.noise_from":  "safetensors file with x_T and, for stochastic samplers, noise, instead of noise by seed and id",
+
+	"spec.output.path":          "folder that the job writes",
+	"spec.output.rows_per_part": "rows in each part",
+	"spec.output.compression":   "compression of the parts",
+	"spec.output.latent_layout": "list: nested fixed-size lists; tensor: the Arrow extension arrow.fixed_shape_tensor",
+	"spec.output.format":        "format of generated images",
+	"spec.output.quality":       "quality of jpeg",
+
+	"spec.compute.device":    "where to compute; auto takes what there is",
+	"spec.compute.precision": "fp32, or mixed: bfloat16 inside transformer blocks, on processors that have it",
+	"spec.compute.batch":     "images computed together; results do not depend on it",
+	"spec.compute.threads":   "threads; 0 takes every processor; results do not depend on it",
+	"spec.compute.seed":      "seed of everything random; noise follows from seed and row id alone",
+
+	"spec.limits.max_bad_rows": "rows that may fail before the job does: a number or a share such as 1%",
+	"spec.limits.max_pixels":   "largest picture that is decoded, in pixels",
+	"spec.limits.memory":       "most that rows between input and output may take",
+}
+
+// allowed are values that another package checks.
+var allowed = map[string][]string{
+	"kind":                   runnable,
+	"spec.sample.task":       tasks,
+	"spec.preprocess.crop":   {string(preprocess.Center), string(preprocess.Random), string(preprocess.LSUN), string(preprocess.NoCrop)},
+	"spec.preprocess.resize": methods(),
+}
+
+func methods() (names []string) {
+	for _, m := range resize.Methods() {
+		names = append(names, string(m))
+	}
+	return names
+}
+
+// between are the smallest and largest values of numbers; max 0 is none. TestRanges compares them with Validate.
+var between = map[string]struct{ min, max int }{
+	"spec.input.limit":          {min: 0},
+	"spec.sample.per_class":     {min: 1},
+	"spec.sample.rows":          {min: 0},
+	"spec.sampler.steps":        {min: 1},
+	"spec.sampler.eta":          {0, 1},
+	"spec.sampler.temperature":  {min: 0},
+	"spec.output.rows_per_part": {1, 1 << 20},
+	"spec.output.quality":       {1, 100},
+	"spec.compute.batch":        {1, 4096},
+	"spec.compute.threads":      {0, 1024},
+	"spec.compute.seed":         {min: 0},
+	"spec.limits.max_pixels":    {min: 1},
+}
+
+// key is one key of the job file as the documentation sees it.
+type key struct {
+	path  string
+	kind  reflect.Type
+	enum  []string
+	value string // default
+	about string
+}
+
+func allKeys(t *testing.T) []key {
+	var list []key
+	walk(reflect.ValueOf(Default()), "", func(path string, v reflect.Value, f reflect.StructField) {
+		k := key{path: path, kind: f.Type, about: about[path], value: fmt.Sprint(v.Interface()), enum: allowed[path]}
+		if tag := f.Tag.Get("enum"); tag != "" && k.enum == nil {
+			k.enum = strings.Split(tag, ",")
+		}
+		if k.about == "" {
+			t.Errorf("%s has no description in the table above", path)
+		}
+		list = append(list, k)
+	})
+	for path := range about {
+		if !slices.ContainsFunc(list, func(k key) bool { return k.path == path }) {
+			t.Errorf("%s is described and does not exist", path)
+		}
+	}
+	return list
+}
+
+// section is the block of a key: "model" for spec.model.checkpoint, "" for kind.
+func (k key) section() string {
+	if f := strings.Split(k.path, "."); len(f) == 3 {
+		return f[1]
+	}
+	return ""
+}
+
+// typeName is the type of a key in words.
+func (k key) typeName() string {
+	switch k.kind {
+	case reflect.TypeOf(Extent{}):
+		return "pixels"
+	case reflect.TypeOf(Size(0)):
+		return "bytes"
+	case reflect.TypeOf(Budget{}):
+		return "rows or %"
+	}
+	switch k.kind.Kind() {
+	case reflect.Slice:
+		return "list of text"
+	case reflect.String:
+		return "text"
+	case reflect.Bool:
+		return "true, false"
+	case reflect.Float64:
+		return "number"
+	}
+	return "whole number"
+}
+
+// reference is the generated part of docs/jobs.md.
+func reference(keys []key) string {
+	var b strings.Builder
+	section := "?"
+	for _, k := range keys {
+		if s := k.section(); s != section {
+			section = s
+			title := "The file"
+			if s != "" {
+				title = "`spec." + s + "`"
+			}
+			fmt.Fprintf(&b, "\n### %s\n\n| key | type | default | meaning |\n|---|---|---|---|\n", title)
+		}
+		name := k.path
+		if section != "" {
+			name = name[strings.LastIndexByte(name, '.')+1:]
+		}
+		value := ""
+		if k.value != "" && k.value != "[]" {
+			value = "`" + k.value + "`"
+		}
+		meaning := k.about
+		if len(k.enum) > 0 {
+			meaning += ". One of `" + strings.Join(k.enum, "`, `") + "`"
+		}
+		if r, ok := between[k.path]; ok && r.max != 0 {
+			meaning += fmt.Sprintf(". From %d to %d", r.min, r.max)
+		} else if ok && r.min != 0 {
+			meaning += fmt.Sprintf(". At least %d", r.min)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, k.typeName(), value, meaning)
+	}
+	return b.String()
+}
+
+const (
+	begin = "<!-- begin of the generated part: go test ./jobs/spec -run TestReference -update -->\n"
+	end   = "<!-- end of the generated part -->\n"
+)
+
+func TestReference(t *testing.T) {
+	path := filepath.Join("..", "..", "docs", "jobs.md")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok1 := strings.Cut(string(data), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has no generated part", path)
+	}
+	current(t, path, before+begin+reference(allKeys(t))+"\n"+end+after)
+}
+
+// current compares a generated file with what it should be, or writes it.
+func current(t *testing.T, path, want string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is out of date; run: go test ./jobs/spec -run 'TestReference|TestSchemaFile' -update", path)
+	}
+}
