@@ -240,13 +240,13 @@ func TestFlagsAreTheJobFile(t *testing.T) {
 	t.Chdir(dir)
 	fromFile := invoke(t, "run", "--json", job).document(t)
 	fromFlags := invoke(t, "sample", "--json", "--model", filepath.Join(model, "model.safetensors"), "--config", filepath.Join(model, "model.yaml"),
-		"--task", "uncond", "--rows", "6", "--size", "16", "--steps", "2", "--output", "flags", "--rows-per-part", "2", "--batch", "3", "--threads", "2").document(t)
+		"--task", "uncond", "--rows", "6", "--size", "16", "--steps", "2", "--output", "flags,1", "--rows-per-part", "2", "--batch", "3", "--threads", "2").document(t)
 	if fromFile["fingerprint"] != fromFlags["fingerprint"] || fromFile["state"] != "finished" || fromFlags["state"] != "finished" {
 		t.Fatalf("file: %v\nflags: %v", fromFile, fromFlags)
 	}
 	for _, name := range []string{"_manifest.json", "data/part-00002.arrow"} {
 		a, aerr := os.ReadFile(filepath.Join(dir, "out", name))
-		b, berr := os.ReadFile(filepath.Join(dir, "flags", name))
+		b, berr := os.ReadFile(filepath.Join(dir, "flags,1", name))
 		if aerr != nil || berr != nil || !bytes.Equal(a, b) {
 			t.Errorf("%s differs between file and flags (%v, %v)", name, aerr, berr)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -23,6 +22,7 @@ type form int
 const (
 	plain  form = iota // as it is
 	path               // relative to the working folder, where the job file's paths are relative to the job file
+	paths              // several of them, separated by commas
 	list               // names separated by commas
 	toggle             // true or false
 )
@@ -48,7 +48,7 @@ var modelSettings = []setting{
 }
 
 var encodeSettings = []setting{
-	{"input", "input.path", "Parquet `FILES`: a file, a glob, a folder, or several separated by commas", path},
+	{"input", "input.path", "Parquet `FILES`: a file, a glob, a folder, or several separated by commas", paths},
 	{"image", "input.image", "`COLUMN` of the images (default: found by its type)", plain},
 	{"id", "input.id", "`COLUMN` of ids (default: file name and row)", plain},
 	{"label", "input.label", "`COLUMN` of labels (default: found by its type)", plain},
@@ -129,12 +129,11 @@ func collect(c *cli.Context, settings []setting) ([]spec.Setting, error) {
 func (s setting) value(text, origin string) spec.Setting {
 	switch s.form {
 	case path:
+		text = absolute(text)
+	case paths:
 		parts := strings.Split(text, ",")
 		for i, p := range parts {
-			if p = strings.TrimSpace(p); p != "" && !filepath.IsAbs(p) {
-				p = absolute(p)
-			}
-			parts[i] = p
+			parts[i] = absolute(strings.TrimSpace(p))
 		}
 		text = strings.Join(parts, ",")
 	case list:
