@@ -104,8 +104,9 @@ func TestGoldenSchedules(t *testing.T) {
 				s, _ := strconv.Atoi(part[2])
 				got, err := timesteps(part[1], s, 1000)
 				if err != nil || !slices.Equal(got, int64s(t, x)) {
-					t.Errorf("timesteps %v (%v)", got, err)
+					t.Fatalf("timesteps %v (%v)", got, err)
 				}
+				golden.Line(t, "schedules "+x.Name, 0, 0)
 			case strings.Contains(base, ".ddim."):
 				name, rest, _ := strings.Cut(base, ".ddim.")
 				part := strings.Split(rest, ".")
@@ -123,7 +124,9 @@ func TestGoldenSchedules(t *testing.T) {
 				if table == "sigmas_eta1" {
 					tol = 1e-5
 				}
-				if e := maxRel(got, float64s(t, x)); e > tol {
+				e := maxRel(got, float64s(t, x))
+				golden.Line(t, "schedules "+x.Name, e, tol)
+				if e > tol {
 					t.Errorf("relative error %.2e, tolerance %.0e", e, tol)
 				}
 			default:
@@ -139,7 +142,9 @@ func TestGoldenSchedules(t *testing.T) {
 				if got == nil {
 					t.Fatalf("unknown table %s", table)
 				}
-				if e := maxRel(got, float64s(t, x)); e > 1e-12 {
+				e := maxRel(got, float64s(t, x))
+				golden.Line(t, "schedules "+x.Name, e, 1e-12)
+				if e > 1e-12 {
 					t.Errorf("relative error %.2e, tolerance 1e-12", e)
 				}
 			}

@@ -22,11 +22,18 @@ func RelL2(got, want []float32) float64 {
 	return math.Sqrt(d / r)
 }
 
+// Line prints the line that `make golden` collects for one comparison. The error is in the measure of the comparison: a
+// relative L2 error for networks, the largest difference for pixels, the number of differences where all must be equal.
+func Line(t testing.TB, name string, err, tolerance float64) {
+	t.Helper()
+	t.Logf("golden %-60s error %.2e tolerance %.0e", name, err, tolerance)
+}
+
 // Near fails the test unless got is within a relative L2 error of want, and prints one line that `make golden` collects.
 func Near(t testing.TB, name string, got, want []float32, tolerance float64) {
 	t.Helper()
 	e := RelL2(got, want)
-	t.Logf("golden %-60s error %.2e tolerance %.0e", name, e, tolerance)
+	Line(t, name, e, tolerance)
 	if !(e <= tolerance) {
 		t.Errorf("%s: relative L2 error %.2e is over %.0e (%d values, want %d)", name, e, tolerance, len(got), len(want))
 	}

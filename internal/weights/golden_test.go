@@ -92,6 +92,7 @@ func TestGoldenPickle(t *testing.T) {
 					t.Errorf("class %d: %v", exitcode.Of(err), err)
 				}
 				t.Logf("%v (%s)", err, want.Reason)
+				golden.Line(t, "pickle/"+name+" refused", 0, 0)
 				return
 			case err != nil:
 				t.Fatal(err)
@@ -100,6 +101,9 @@ func TestGoldenPickle(t *testing.T) {
 			}
 			defer f.Close()
 			compareValues(t, f, values, want, filepath.Join(dir, want.Values))
+			if !t.Failed() {
+				golden.Line(t, "pickle/"+name+" bits", 0, 0)
+			}
 		})
 	}
 }

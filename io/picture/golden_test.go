@@ -163,6 +163,9 @@ func checkReference(t *testing.T, d *Decoder, c *tally, name string, data []byte
 			t.Errorf("%s: %v", name, err)
 		}
 		c.refused++
+		if ref.Must == "error" {
+			golden.Line(t, "images/decode "+name+" refused", 0, 0)
+		}
 		if ref.Must == "either" || testing.Verbose() && strings.HasPrefix(name, "hostile") {
 			t.Logf("%s (%s): %v", name, ref.Must, err)
 		}
@@ -192,6 +195,7 @@ func checkReference(t *testing.T, d *Decoder, c *tally, name string, data []byte
 		return
 	}
 	diff, beyond := c.add(img.Pix, w.bytes)
+	golden.Line(t, "images/decode "+name, float64(diff), 0)
 	if diff != 0 {
 		t.Errorf("%s: differs by up to %d, %.2f %% by more than 1", name, diff, 100*beyond)
 	}

@@ -101,6 +101,7 @@ func unequal(t *testing.T, name string, got, want []uint8) int {
 			worst = max(worst, int(g)-int(want[i]), int(want[i])-int(g))
 		}
 	}
+	golden.Line(t, "images/resize "+name, float64(worst), 0)
 	if n != 0 {
 		t.Errorf("%s: %d of %d samples differ, by up to %d", name, n, len(got), worst)
 	}

@@ -58,7 +58,9 @@ func (y tally) check(t *testing.T, group, name string, got, want []float64, tole
 	if y[group] == nil {
 		y[group] = &difference{}
 	}
-	if d := y[group].compare(got, want); !(d <= tolerance) {
+	d := y[group].compare(got, want)
+	golden.Line(t, "images/resize "+name, d, tolerance)
+	if !(d <= tolerance) {
 		t.Errorf("%s: max abs diff %g, tolerance %g", name, d, tolerance)
 	}
 }

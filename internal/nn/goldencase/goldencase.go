@@ -176,12 +176,12 @@ func RelL2(got, want []float32) float64 {
 	return math.Inf(1)
 }
 
-// Near fails the test when got is further from want than tol in the measure of [RelL2], and logs the distance otherwise.
+// Near fails the test when got is further from want than tol in the measure of [RelL2], and prints the distance.
 func Near(t testing.TB, what string, got, want []float32, tol float64) {
 	t.Helper()
-	if r := RelL2(got, want); r > tol {
+	r := RelL2(got, want)
+	golden.Line(t, t.Name()+" "+what, r, tol)
+	if r > tol {
 		t.Errorf("%s: relative distance %.3g, want at most %g (%d values for %d)", what, r, tol, len(got), len(want))
-	} else {
-		t.Logf("%s: relative distance %.3g", what, r)
 	}
 }
