@@ -48,7 +48,7 @@ var modelSettings = []setting{
 }
 
 var encodeSettings = []setting{
-	{"input", "input.path", "Parquet `FILES`: a file, a glob, a folder, or several separated by commas", paths},
+	{"input", "input.path", "Parquet `FILES` or folders of pictures: a file, a glob, a folder, or several separated by commas", paths},
 	{"image", "input.image", "`COLUMN` of the images (default: found by its type)", plain},
 	{"id", "input.id", "`COLUMN` of ids (default: file name and row)", plain},
 	{"label", "input.label", "`COLUMN` of labels (default: found by its type)", plain},
@@ -59,7 +59,7 @@ var encodeSettings = []setting{
 	{"size", "preprocess.size", "`SIZE` in pixels, such as 256 or 256x384 (height x width)", plain},
 	{"crop", "preprocess.crop", "`CROP`: center, random, lsun or none", plain},
 	{"resize", "preprocess.resize", "`METHOD` of resizing, such as pil-bicubic", plain},
-	{"flip", "preprocess.flip", "mirror every image", toggle},
+	{"flip", "preprocess.flip", "mirror each image left to right with probability one half", toggle},
 	{"latent", "encode.latent", "`LATENT` of a KL first stage: mode or sample", plain},
 	{"dtype", "encode.dtype", "stored `TYPE`: float32 or float16", plain},
 	{"scale", "encode.scale", "multiply latents by the model's scale factor (default: true)", toggle},
