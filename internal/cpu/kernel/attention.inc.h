@@ -196,6 +196,6 @@ static int attention(ldm_pool *pool, const ldm_attention_shape *s, int bf, const
 	j.kp = (float *)scratch;
 	j.vp = (float *)(scratch + k_size);
 	j.scratch = scratch + k_size + v_size;
-	pool_run(pool, attention_task, &j);
+	pool_run(pool, 2 * j.heads * s->tq * s->tk * s->d, attention_task, &j);
 	return 0;
 }

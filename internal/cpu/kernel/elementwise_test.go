@@ -143,7 +143,7 @@ func TestActivations(t *testing.T) {
 }
 
 func TestElementwise(t *testing.T) {
-	const n, tt, c = 3, 5, 19
+	const n, tt, c = 3, 500, 31 // enough for all threads
 	size := n * tt * c
 	x, b, d := random(t, 1, size, 1), random(t, 2, size, 1), random(t, 3, size, 1)
 	v, m := random(t, 4, n*(c+2), 1), random(t, 5, n*(2*c+3), 1)

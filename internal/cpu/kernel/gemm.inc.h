@@ -306,7 +306,7 @@ static int gemm_run(ldm_pool *pool, gemm_job *j) {
 	j->h_size = j->bf ? line_up(rows * ((j->image ? stretch_max : j->units) + pad) * 4) : 0;
 	j->scratch = pool_scratch(pool, threads * (j->t_size + j->a_size + j->h_size));
 	if (!j->scratch) return -1;
-	if (!pool_reserving(pool)) pool_run(pool, gemm_task, j);
+	if (!pool_reserving(pool)) pool_run(pool, j->rows * j->k * j->o, gemm_task, j);
 	return 0;
 }
 

@@ -134,7 +134,7 @@ static int group_norm(ldm_pool *pool, const ldm_group_norm_shape *s, const float
 	j.mul = (float *)scratch;
 	j.add = (float *)(scratch + row);
 	j.part = (float *)(scratch + 2 * row);
-	pool_run(pool, group_norm_task, &j);
+	pool_run(pool, s->n * s->hw * s->c * 16, group_norm_task, &j);
 	return 0;
 }
 
@@ -186,5 +186,5 @@ static void layer_norm_task(void *arg, int tid, int threads) {
 
 static void layer_norm(ldm_pool *pool, long rows, long c, double eps, const float *x, const float *gamma, const float *beta, float *y) {
 	layer_norm_job j = {.rows = rows, .c = c, .block = max_long(1, 8192 / c), .eps = eps, .x = x, .gamma = gamma, .beta = beta, .y = y};
-	pool_run(pool, layer_norm_task, &j);
+	pool_run(pool, rows * c * 16, layer_norm_task, &j);
 }

@@ -60,11 +60,11 @@ static void pack_task(void *arg, int tid, int threads) {
 static void linear_pack(ldm_pool *pool, long in, long out, int geglu, int bf, const float *part, long first, long rows, float *dst) {
 	pack_job j = {.k = in, .o = geglu ? geglu_columns(out) : out, .rows = rows, .first = first, .taps = 1, .c = in, .out = geglu ? out : 0,
 		.bf = bf, .src = part, .dst = dst};
-	pool_run(pool, pack_task, &j);
+	pool_run(pool, j.rows * j.k * 32, pack_task, &j);
 }
 
 static void direct_pack(ldm_pool *pool, const ldm_conv_shape *s, int bf, const float *oihw, float *dst) {
 	long taps = (long)s->kh * s->kw;
 	pack_job j = {.k = taps * s->c, .o = s->o, .rows = s->o, .taps = taps, .c = s->c, .bf = bf, .src = oihw, .dst = dst};
-	pool_run(pool, pack_task, &j);
+	pool_run(pool, j.rows * j.k * 32, pack_task, &j);
 }

@@ -66,7 +66,7 @@ static void pointwise_task(void *arg, int tid, int threads) {
 static void pointwise(ldm_pool *pool, pointwise_job *j) {
 	j->block = max_long(1, 8192 / j->c);
 	if (!j->div) j->div = 1;
-	pool_run(pool, pointwise_task, j);
+	pool_run(pool, j->rows * j->c * 8, pointwise_task, j);
 }
 
 // Flat arrays are cut into rows of this many elements; what is left over is a row of its own.
@@ -149,7 +149,7 @@ static void transpose_task(void *arg, int tid, int threads) {
 
 static void transpose(ldm_pool *pool, long n, long rows, long cols, const float *x, float *y) {
 	transpose_job j = {.n = n, .rows = rows, .cols = cols, .across = div_up(cols, 16), .x = x, .y = y};
-	pool_run(pool, transpose_task, &j);
+	pool_run(pool, n * rows * cols * 8, transpose_task, &j);
 }
 
 // Nearest rows of a codebook: a product with the packed codebook, with a running minimum for each row and column of a panel.
@@ -231,6 +231,6 @@ static int code_index(ldm_pool *pool, long rows, long c, long v, const float *z,
 	for (long i = v; i < j.panels * NR; i++) j.norms[i] = INFINITY; // columns beyond the codebook are never nearest
 	memset(j.packed + (j.panels - 1) * c * NR, 0, c * NR * 4);
 	j.pack = (pack_job){.k = c, .o = v, .rows = v, .taps = 1, .c = c, .src = codebook, .dst = j.packed};
-	pool_run(pool, code_task, &j);
+	pool_run(pool, rows * v * (c + 8), code_task, &j);
 	return 0;
 }

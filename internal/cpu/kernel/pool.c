@@ -26,7 +26,7 @@ struct ldm_pool {
 	event start, done, barrier;
 	uint32_t arrived, quit;
 	char pad[LINE - 8];
-	int threads, reserving;
+	int threads, active, reserving; // active threads of the current task
 	const ldm_target *target;
 	ldm_task task;
 	void *arg;
@@ -141,8 +141,10 @@ void ldm_pool_free(ldm_pool *p) {
 int pool_threads(const ldm_pool *p) { return p->threads; }
 int pool_reserving(const ldm_pool *p) { return p->reserving; }
 
-void pool_run(ldm_pool *p, ldm_task f, void *arg) {
-	if (p->threads == 1) {
+void pool_run(ldm_pool *p, long work, ldm_task f, void *arg) {
+	enum { worth_waking = 1 << 18 };
+	p->active = work < worth_waking ? 1 : p->threads;
+	if (p->active == 1) {
 		f(arg, 0, 1);
 		return;
 	}
@@ -156,7 +158,7 @@ void pool_run(ldm_pool *p, ldm_task f, void *arg) {
 }
 
 void pool_barrier(ldm_pool *p) {
-	if (p->threads == 1) return;
+	if (p->active == 1) return;
 	uint32_t gen = __atomic_load_n(&p->barrier.value, __ATOMIC_ACQUIRE);
 	if (__atomic_add_fetch(&p->arrived, 1, __ATOMIC_ACQ_REL) == (uint32_t)p->threads) {
 		__atomic_store_n(&p->arrived, 0, __ATOMIC_RELAXED);
@@ -305,7 +307,7 @@ static void copy_task(void *arg, int tid, int threads) {
 
 void ldm_copy_rows(ldm_pool *p, long rows, long c, const float *v, long ldv, long div, float *y, long ldy) {
 	copy_job j = {.rows = rows, .c = c, .ldv = ldv, .div = div, .ldy = ldy, .block = max_long(1, 16384 / c), .v = v, .y = y};
-	pool_run(p, copy_task, &j);
+	pool_run(p, rows * c * 4, copy_task, &j);
 }
 
 static void upsample_task(void *arg, int tid, int threads) {
@@ -323,5 +325,5 @@ static void upsample_task(void *arg, int tid, int threads) {
 
 void ldm_upsample2(ldm_pool *p, long n, long h, long w, long c, const float *x, float *y) {
 	copy_job j = {.rows = n * 2 * h, .c = c, .ldv = w * c, .ldy = 2 * w * c, .v = x, .y = y};
-	pool_run(p, upsample_task, &j);
+	pool_run(p, n * h * w * c * 16, upsample_task, &j);
 }

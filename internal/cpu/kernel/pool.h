@@ -46,7 +46,9 @@ typedef struct {
 extern const ldm_target ldm_target_vector4, ldm_target_avx2, ldm_target_wide, ldm_target_avx512, ldm_target_avx512bf16;
 
 int pool_threads(const ldm_pool *p);
-void pool_run(ldm_pool *p, ldm_task f, void *arg);  // f(arg, 0..threads-1, threads) on all threads; returns when all have
+// Calls f(arg, 0..threads-1, threads) on all threads and returns when all have; or on the caller's thread alone when the work, in
+// multiply-adds or what takes as long, is not worth waking the others.
+void pool_run(ldm_pool *p, long work, ldm_task f, void *arg);
 void pool_barrier(ldm_pool *p);                     // within a task: waits for all threads of the pool
 char *pool_scratch(ldm_pool *p, size_t bytes);      // page-aligned; NULL when there is no memory
 int pool_reserving(const ldm_pool *p);              // kernels return after asking for scratch memory

@@ -38,7 +38,7 @@ static void peak_task(void *arg, int tid, int threads) {
 static double peak(ldm_pool *pool) {
 	peak_job j = {{0}};
 	double sum = 0;
-	pool_run(pool, peak_task, &j);
+	pool_run(pool, 1 << 30, peak_task, &j);
 	for (int i = 0; i < 256; i++) sum += j.rate[i];
 	return sum;
 }

@@ -241,7 +241,7 @@ static int winograd(ldm_pool *pool, const ldm_conv_shape *s, int m, const float 
 	memset(scratch, 0, zeros);
 	j.zeros = (float *)scratch;
 	j.scratch = scratch + zeros;
-	pool_run(pool, winograd_task, &j);
+	pool_run(pool, j.tiles * j.frequencies * j.c * j.o, winograd_task, &j);
 	return 0;
 }
 
@@ -315,7 +315,7 @@ static void winograd_pack_task(void *arg, int tid, int threads) {
 static void winograd_pack(ldm_pool *pool, const ldm_conv_shape *s, int m, const float *oihw, float *dst) {
 	winograd_pack_job j = {.m = m, .c = s->c, .o = s->o, .panels = panel_count(s->o), .src = oihw, .dst = dst};
 	j.groups = div_up(s->c, 128);
-	pool_run(pool, winograd_pack_task, &j);
+	pool_run(pool, j.c * j.o * 512, winograd_pack_task, &j);
 }
 
 static long winograd_size(const ldm_conv_shape *s, int m) { return panel_count(s->o) * NR * s->c * (m + 2) * (m + 2); }
