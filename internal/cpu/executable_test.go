@@ -24,6 +24,7 @@ func (m memory) Load(name string, dst []float32) error {
 	return nil
 }
 func (m memory) View(name string) ([]float32, bool) { return nil, false }
+func (m memory) Release(name string)                {}
 
 // network is a graph under test with the sizes of its inputs.
 type network struct {

@@ -76,7 +76,13 @@ func (m *Model) borrow(vs []*plan.Value, use func(parts [][]float32) error) erro
 		}
 		parts[i] = b
 	}
-	return use(parts)
+	err := use(parts)
+	for _, v := range vs {
+		if v.Product == nil {
+			m.source.Release(v.Name)
+		}
+	}
+	return err
 }
 
 // product computes A B or A^T B with the kernels: a product of the rows of one factor with the rows of the other's

@@ -250,6 +250,13 @@ func (m *Model) View(name string) ([]float32, bool) {
 	return t.View()
 }
 
+// Release says that a weight will not be read soon, which frees the memory of a mapped model file.
+func (m *Model) Release(name string) {
+	if t, ok := m.tensors[name]; ok {
+		t.Release()
+	}
+}
+
 // Tensor returns the stored tensor that is bound to a parameter.
 func (m *Model) Tensor(name string) (*weights.Tensor, bool) {
 	t, ok := m.tensors[name]

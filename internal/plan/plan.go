@@ -190,6 +190,8 @@ type WeightSource interface {
 	Load(name string, dst []float32) error
 	// View returns the tensor without a copy where the storage allows it. The memory is valid as long as the source.
 	View(name string) ([]float32, bool)
+	// Release says that a tensor will not be read soon. Its memory may be given back; views stay valid.
+	Release(name string)
 }
 
 // Backend runs plans on one device.

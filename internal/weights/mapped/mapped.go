@@ -45,6 +45,16 @@ func (m *File) Slice(off, n int64) ([]byte, bool) {
 	return m.data[off : off+n : off+n], true
 }
 
+// Release says that bytes [off, off+n) of the mapping will not be needed soon: their memory goes back to the system, and
+// comes back from the file when they are read again.
+func (m *File) Release(off, n int64) {
+	page := int64(os.Getpagesize())
+	from, to := (off+page-1)/page*page, (off+n)/page*page
+	if b, ok := m.Slice(from, to-from); ok && len(b) > 0 {
+		release(b)
+	}
+}
+
 // Close unmaps and closes the file; every slice handed out is invalid afterwards.
 func (m *File) Close() error {
 	err := munmap(m.data)

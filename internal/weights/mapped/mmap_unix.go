@@ -24,3 +24,6 @@ func munmap(data []byte) error {
 	}
 	return syscall.Munmap(data)
 }
+
+// release is advice: when it fails, memory is only freed later.
+func release(pages []byte) { _ = syscall.Madvise(pages, syscall.MADV_DONTNEED) }

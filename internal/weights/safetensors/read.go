@@ -293,3 +293,10 @@ func (s *section) Slice(off, n int64) ([]byte, bool) {
 	}
 	return src.Slice(s.off+off, n)
 }
+
+// Release passes on that bytes of the section will not be read soon.
+func (s *section) Release(off, n int64) {
+	if src, ok := s.src.(interface{ Release(off, n int64) }); ok && off >= 0 && n >= 0 && off <= s.size && n <= s.size-off {
+		src.Release(s.off+off, n)
+	}
+}

@@ -242,6 +242,15 @@ func (t *Tensor) View() ([]float32, bool) {
 	return asFloats(b)
 }
 
+// Release says that the values of a view will not be needed soon, which frees the memory of a mapped file. The view stays
+// valid and is read again from the file when it is used.
+func (t *Tensor) Release() {
+	if s, ok := t.storage.(interface{ Release(off, n int64) }); ok && t.stride == nil {
+		size := t.NumBytes()
+		s.Release(t.offset*int64(t.DType.Size()), size)
+	}
+}
+
 // Values returns the view where there is one, a converted copy otherwise.
 func (t *Tensor) Values() ([]float32, error) {
 	if v, ok := t.View(); ok {

@@ -248,3 +248,10 @@ func (r *record) Slice(off, n int64) ([]byte, bool) {
 	}
 	return slice(r.src, r.off+off, n)
 }
+
+// Release passes on that bytes of the record will not be read soon.
+func (r *record) Release(off, n int64) {
+	if src, ok := r.src.(interface{ Release(off, n int64) }); ok && off >= 0 && n >= 0 && off <= r.size && n <= r.size-off {
+		src.Release(r.off+off, n)
+	}
+}
