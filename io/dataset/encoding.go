@@ -108,6 +108,7 @@ func (v *values) decode(t leafType, enc format.Encoding, data []byte, n int, dic
 	case enc == format.Plain:
 		v.start, v.size, v.data = resize(start, n), resize(size, n), data
 		return v.plainByteArrays()
+	//lint:ignore SA1019 files of older writers still use the first of the two names
 	case enc == format.PlainDictionary || enc == format.RLEDictionary:
 		return v.indexes(resize(index, n), data, dict)
 	case enc == format.RLE && t.kind == format.Boolean:

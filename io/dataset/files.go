@@ -167,12 +167,3 @@ func uniqueNames(all []found) {
 		}
 	}
 }
-
-func (f found) partition(key string) *string {
-	for _, p := range f.partitions {
-		if p.Key == key {
-			return p.Value
-		}
-	}
-	return nil
-}

@@ -93,7 +93,6 @@ type cursor struct {
 // cell is the value of a scalar slot in the current row. Its bytes are valid until the next row.
 type cell struct {
 	value scalar
-	list  []any
 }
 
 // parquet delivers rows from..to of the file.

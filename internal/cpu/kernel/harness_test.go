@@ -121,14 +121,6 @@ func near(t *testing.T, got []float32, want []float64, tol float64) {
 	}
 }
 
-func wide(x []float32) []float64 {
-	y := make([]float64, len(x))
-	for i, v := range x {
-		y[i] = float64(v)
-	}
-	return y
-}
-
 func refAct(a Act, x float64) float64 {
 	switch a {
 	case SiLU:
