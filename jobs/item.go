@@ -13,7 +13,6 @@ type item struct {
 	where  string    // file, row group and row, for messages
 	raw    []byte    // the encoded source image
 	number int64     // of the row in the source
-	label  int64     // of the row, when it has one
 	input  []float32 // what compute reads
 	h, w   int       // of input, in pixels; batches hold one size
 	out    []float32 // what compute wrote
@@ -56,6 +55,6 @@ type task interface {
 	compute(ctx context.Context, batch []*item) error
 	// cost is the number of bytes that an item of a raw size will hold, for the limit on memory in flight.
 	cost(it *item) int64
-	// kernelSeconds is the time spent in compute kernels so far, by stage name.
+	// stages is the time spent in networks so far, by name.
 	stages() map[string]float64
 }

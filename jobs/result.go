@@ -2,14 +2,13 @@ package jobs
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/io/atomicfile"
 	"github.com/ldm-batch/ldm-batch/io/part"
 )
 
@@ -64,15 +63,6 @@ func Failure(err error) *Result {
 	return r
 }
 
-// JSON is the result on one line.
-func (r *Result) JSON() []byte {
-	b, err := json.Marshal(r)
-	if err != nil { // every field is plain data
-		panic(err)
-	}
-	return b
-}
-
 // Text is the result for people: one line, and one more for each warning.
 func (r *Result) Text() string {
 	var b bytes.Buffer
@@ -117,7 +107,7 @@ func (r *Result) WriteMetrics(path, job string, now time.Time) error {
 		fmt.Sprintf("{%s,status=\"ok\"} %d", label, r.OK),
 		fmt.Sprintf("{%s,status=\"skipped\"} %d", label, r.Skipped),
 		fmt.Sprintf("{%s,status=\"failed\"} %d", label, r.Failed))
-	return replace(path, b.Bytes())
+	return WriteFile(path, b.Bytes())
 }
 
 const successMetric = "ldm_batch_last_success_timestamp_seconds"
@@ -138,22 +128,9 @@ func previousSuccess(path string) string {
 	return ""
 }
 
-// WriteResult writes the result as JSON, atomically.
-func (r *Result) WriteResult(path string) error { return replace(path, append(r.JSON(), '\n')) }
-
-// replace writes a small file under a temporary name that no reader looks at, then renames it.
-func replace(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".ldm-batch-*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+// WriteFile replaces a small file that other programs read at any time: metrics, results. They never see half of it, its
+// temporary name is one that collectors do not look at, and everybody may read it.
+func WriteFile(path string, data []byte) error {
+	w := atomicfile.Writer{TempDir: filepath.Dir(path), Prefix: ".ldm-batch-"}
+	return w.Replace(path, atomicfile.Bytes(data), func(tmp string) error { return os.Chmod(tmp, 0o644) })
 }

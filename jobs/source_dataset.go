@@ -62,10 +62,10 @@ func (s *datasetSource) read(ctx context.Context, from, to int64) iter.Seq2[*ite
 
 func (s *datasetSource) item(r dataset.Row) *item {
 	it := &item{
-		row:   part.Row{ID: r.ID, ImagePath: r.Path, Label: r.Label, HasLabel: s.features.Label != "" && r.LabelErr == nil},
-		where: fmt.Sprintf("%s row group %d row %d", s.files[r.File].Name, r.RowGroup, r.RowInGroup),
-		raw:   r.Image,
-		label: r.Label, number: r.Index,
+		row:    part.Row{ID: r.ID, ImagePath: r.Path, Label: r.Label, HasLabel: s.features.Label != "" && r.LabelErr == nil},
+		where:  fmt.Sprintf("%s row group %d row %d", s.files[r.File].Name, r.RowGroup, r.RowInGroup),
+		raw:    r.Image,
+		number: r.Index,
 	}
 	if r.ID != fmt.Sprintf("%s#%d", s.files[r.File].Name, r.RowInFile) { // of a column, or a picture's name
 		it.where += " (" + r.ID + ")"

@@ -38,9 +38,8 @@ func (s *listSource) read(_ context.Context, from, to int64) iter.Seq2[*item, er
 		for i := from; i < to; i++ {
 			it := &item{number: i, row: part.Row{ID: fmt.Sprintf("%06d", i), Label: -1}}
 			if s.classes != nil {
-				it.label = int64(s.classes[i/s.perClass])
-				it.row.ID = fmt.Sprintf("class-%04d-%06d", it.label, i%s.perClass)
-				it.row.Label, it.row.HasLabel = it.label, true
+				it.row.Label, it.row.HasLabel = int64(s.classes[i/s.perClass]), true
+				it.row.ID = fmt.Sprintf("class-%04d-%06d", it.row.Label, i%s.perClass)
 			}
 			it.where = "row " + it.row.ID
 			it.row.ImagePath = it.row.ID

@@ -126,7 +126,7 @@ func (t *generateTask) compute(ctx context.Context, batch []*item) error {
 	ids, labels, rows := make([]string, n), make([]int64, n), make([]int64, n)
 	for i := range n { // an incomplete batch is filled up, so that one compiled size serves all
 		it := batch[min(i, len(batch)-1)]
-		ids[i], labels[i], rows[i] = it.row.ID, it.label, it.number
+		ids[i], labels[i], rows[i] = it.row.ID, it.row.Label, it.number
 	}
 	var cond sample.Condition
 	var uncond *sample.Condition

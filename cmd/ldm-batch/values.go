@@ -3,13 +3,13 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ldm-batch/ldm-batch/jobs"
 )
 
 // duration is a flag's value; its error says what is expected.
@@ -83,23 +83,11 @@ func env(name string) []string {
 	return []string{"LDM_BATCH_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
 }
 
-// writeJSONFile writes one line of JSON under a temporary name, then renames it, so that a reader never sees half a file.
+// writeJSONFile replaces a file by one line of JSON.
 func writeJSONFile(path string, doc any) error {
 	b, err := json.Marshal(doc)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".ldm-batch-*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return jobs.WriteFile(path, append(b, '\n'))
 }

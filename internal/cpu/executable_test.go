@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/ldm-batch/ldm-batch/internal/cpu/kernel"
+	"github.com/ldm-batch/ldm-batch/internal/golden"
 	"github.com/ldm-batch/ldm-batch/internal/ir"
 	"github.com/ldm-batch/ldm-batch/internal/plan"
 )
@@ -220,16 +221,6 @@ func (pr *problem) run(t testing.TB, b *Backend) [][]float32 {
 	return out
 }
 
-func relL2(a, b []float32) float64 {
-	var d, r float64
-	for i := range b {
-		e := float64(a[i]) - float64(b[i])
-		d += e * e
-		r += float64(b[i]) * float64(b[i])
-	}
-	return math.Sqrt(d / max(r, 1e-300))
-}
-
 func open(t testing.TB, o Options) *Backend {
 	t.Helper()
 	b, err := Open(o)
@@ -272,7 +263,7 @@ func TestAgainstReference(t *testing.T) {
 						tol = 2e-2
 					}
 					for i := range want {
-						if e := relL2(got[i], want[i]); !(e <= tol) {
+						if e := golden.RelL2(got[i], want[i]); !(e <= tol) {
 							t.Errorf("output %d: relative L2 error %.2e, tolerance %.0e", i, e, tol)
 						}
 					}

@@ -49,7 +49,7 @@ func find(t testing.TB, env, name string, elem []string) string {
 	t.Helper()
 	root := os.Getenv(env)
 	if root == "" {
-		root = filepath.Join(moduleRoot(t), "..", "shared", name)
+		root = filepath.Join(ModuleRoot(t), "..", "shared", name)
 	}
 	dir := filepath.Join(append([]string{root}, elem...)...)
 	if _, err := os.Stat(dir); err != nil {
@@ -61,7 +61,8 @@ func find(t testing.TB, env, name string, elem []string) string {
 	return dir
 }
 
-func moduleRoot(t testing.TB) string {
+// ModuleRoot is the folder of go.mod, found from the working folder upwards.
+func ModuleRoot(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/ldm-batch/ldm-batch/internal/golden"
 )
 
 // banned are texts that belong to one machine or to the making of the files, not to the project. They are spelled in pieces,
@@ -26,7 +28,7 @@ func text(s string) *regexp.Regexp { return regexp.MustCompile(regexp.QuoteMeta(
 const maxFile = 1 << 20
 
 func TestHygiene(t *testing.T) {
-	root := moduleRoot(t)
+	root := golden.ModuleRoot(t)
 	files := 0
 	each(t, root, func(name string) {
 		if path.Ext(name) == ".test" || path.Ext(name) == ".prof" || name == "go.sum" {
@@ -85,7 +87,7 @@ var link = regexp.MustCompile(`\]\(([^)#: ]+)(#[^)]*)?\)`)
 
 // TestLinks checks that what a document links to in the repository is there.
 func TestLinks(t *testing.T) {
-	root := moduleRoot(t)
+	root := golden.ModuleRoot(t)
 	links := 0
 	each(t, root, func(name string) {
 		if path.Ext(name) != ".md" {

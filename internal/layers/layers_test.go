@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/ldm-batch/ldm-batch/internal/golden"
 )
 
 const module = "github.com/ldm-batch/ldm-batch"
@@ -87,7 +89,7 @@ var topLevel = []string{"bench", "cmd", "docs", "encode", "eval", "examples", "i
 var generated = []string{".git", "bin", "demo", "bench/out", "ldm-batch"}
 
 func TestImports(t *testing.T) {
-	root := moduleRoot(t)
+	root := golden.ModuleRoot(t)
 	packages := 0
 	seen := map[string]bool{}
 	each(t, root, func(name string) {
@@ -204,7 +206,7 @@ func checkLibrary(from, to string) error {
 func within(name, folder string) bool { return name == folder || strings.HasPrefix(name, folder+"/") }
 
 func TestTopLevel(t *testing.T) {
-	root := moduleRoot(t)
+	root := golden.ModuleRoot(t)
 	entries, err := os.ReadDir(root)
 	if err != nil {
 		t.Fatal(err)
@@ -239,23 +241,5 @@ func each(t *testing.T, root string, f func(name string)) {
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func moduleRoot(t *testing.T) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			t.Fatal("no go.mod above the test's folder")
-		}
-		dir = up
 	}
 }

@@ -2,7 +2,6 @@ package picture
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -24,37 +23,15 @@ type reference struct {
 	Native     string `json:"native_sha256"` // of the pixels in the file's own mode
 }
 
-// pixels reads uint8 tensors of a safetensors file.
-type pixels map[string]struct {
-	Shape []int  `json:"shape"`
-	DType string `json:"dtype"`
-	Data  [2]int `json:"data_offsets"`
-	bytes []byte
-}
+// pixels are reference pictures by name.
+type pixels map[string]golden.Tensor
 
 func readPixels(t *testing.T, path string) pixels {
 	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := binary.LittleEndian.Uint64(b)
-	raw := map[string]json.RawMessage{}
-	if err := json.Unmarshal(b[8:8+n], &raw); err != nil {
-		t.Fatal(err)
-	}
-	delete(raw, "__metadata__")
 	out := pixels{}
-	for name, v := range raw {
-		e := out[name]
-		if err := json.Unmarshal(v, &e); err != nil {
-			t.Fatal(err)
-		}
-		if e.DType != "U8" {
-			t.Fatalf("%s: dtype %s", name, e.DType)
-		}
-		e.bytes = b[8+n:][e.Data[0]:e.Data[1]]
-		out[name] = e
+	for _, e := range golden.Tensors(t, path) {
+		e.Uint8s(t) // checks the type
+		out[e.Name] = e
 	}
 	return out
 }
@@ -194,7 +171,7 @@ func checkReference(t *testing.T, d *Decoder, c *tally, name string, data []byte
 		t.Errorf("%s: %dx%d, reference %v", name, img.W, img.H, w.Shape)
 		return
 	}
-	diff, beyond := c.add(img.Pix, w.bytes)
+	diff, beyond := c.add(img.Pix, w.Data)
 	golden.Line(t, "images/decode "+name, float64(diff), 0)
 	if diff != 0 {
 		t.Errorf("%s: differs by up to %d, %.2f %% by more than 1", name, diff, 100*beyond)
@@ -288,7 +265,7 @@ func TestGoldenClip(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if string(img.Pix) != string(want[name].bytes) {
+		if string(img.Pix) != string(want[name].Data) {
 			t.Errorf("%s: clipped pixels differ from the reference", name)
 		}
 		if !img.Depth16 {
@@ -320,7 +297,7 @@ func TestGoldenUnturned(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if w := want[name]; fmt.Sprint(w.Shape) != fmt.Sprint([]int{img.H, img.W, 3}) || string(img.Pix) != string(w.bytes) {
+		if w := want[name]; fmt.Sprint(w.Shape) != fmt.Sprint([]int{img.H, img.W, 3}) || string(img.Pix) != string(w.Data) {
 			t.Errorf("%s: unturned pixels differ from the reference", name)
 		}
 		if img.Orientation < 2 {

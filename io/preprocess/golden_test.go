@@ -1,13 +1,11 @@
 package preprocess
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"image"
 	"image/draw"
 	_ "image/png"
 	"maps"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,49 +17,14 @@ import (
 	"github.com/ldm-batch/ldm-batch/io/resize"
 )
 
-// tensor is one entry of a vector file, of type U8 or F32.
-type tensor struct {
-	dtype string
-	shape []int
-	data  []byte
-}
-
-func readTensors(t *testing.T, path string) map[string]tensor {
+// byName returns the entries of a vector file by name.
+func byName(t *testing.T, path string) map[string]golden.Tensor {
 	t.Helper()
-	file, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := binary.LittleEndian.Uint64(file)
-	var header map[string]json.RawMessage
-	if err := json.Unmarshal(file[8:8+n], &header); err != nil {
-		t.Fatal(err)
-	}
-	delete(header, "__metadata__")
-	all := map[string]tensor{}
-	for name, raw := range header {
-		var e struct {
-			Dtype   string
-			Shape   []int
-			Offsets [2]int `json:"data_offsets"`
-		}
-		if err := json.Unmarshal(raw, &e); err != nil {
-			t.Fatal(err)
-		}
-		all[name] = tensor{e.Dtype, e.Shape, file[8+n:][e.Offsets[0]:e.Offsets[1]]}
-	}
-	if len(all) == 0 {
-		t.Fatalf("%s holds no entry", path)
+	all := map[string]golden.Tensor{}
+	for _, e := range golden.Tensors(t, path) {
+		all[e.Name] = e
 	}
 	return all
-}
-
-func (e tensor) float32s() []float32 {
-	v := make([]float32, len(e.data)/4)
-	for i := range v {
-		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(e.data[4*i:]))
-	}
-	return v
 }
 
 // loadRGB decodes a PNG file and drops its alpha, as the reference's conversion to RGB does.
@@ -120,7 +83,7 @@ func newPreprocessor(t testing.TB, c Config) *Preprocessor {
 // TestLSUN compares with the reference data-set class: names are FILE.SIZE.FILTER, with .float for the scaled result.
 func TestLSUN(t *testing.T) {
 	dir := golden.Dir(t, "images", "resize")
-	all := readTensors(t, filepath.Join(dir, "lsun.safetensors"))
+	all := byName(t, filepath.Join(dir, "lsun.safetensors"))
 	entries, samples, floats := 0, 0, 0
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		e := all[name]
@@ -139,14 +102,14 @@ func TestLSUN(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if h, w := pre.OutSize(src.H, src.W); h != e.shape[0] || w != e.shape[1] || at.Window.H != h || at.Window.W != w {
+		if h, w := pre.OutSize(src.H, src.W); h != e.Shape[0] || w != e.Shape[1] || at.Window.H != h || at.Window.W != w {
 			t.Fatalf("%s: size %dx%d, placement %+v", name, h, w, at)
 		}
 		entries++
-		samples += e.shape[0] * e.shape[1] * 3
+		samples += e.Shape[0] * e.Shape[1] * 3
 		if len(p) == 3 {
 			floats++
-			want := e.float32s()
+			want := e.Float32s(t)
 			got := make([]float32, len(want))
 			if err := pre.HWC(got, src, at); err != nil {
 				t.Fatal(err)
@@ -158,7 +121,7 @@ func TestLSUN(t *testing.T) {
 			if err := pre.CHW(planes, src, at); err != nil {
 				t.Fatal(err)
 			}
-			n := e.shape[0] * e.shape[1]
+			n := e.Shape[0] * e.Shape[1]
 			for i, v := range planes {
 				if v != want[i%n*3+i/n] {
 					t.Fatalf("%s: sample %d of the planes is %g, not %g", name, i, v, want[i%n*3+i/n])
@@ -166,11 +129,11 @@ func TestLSUN(t *testing.T) {
 			}
 			continue
 		}
-		got := make([]uint8, len(e.data))
+		got := make([]uint8, len(e.Data))
 		if err := pre.Uint8(got, src, at); err != nil {
 			t.Fatal(err)
 		}
-		unequal(t, name, got, e.data)
+		unequal(t, name, got, e.Data)
 	}
 	if floats == 0 {
 		t.Error("no float entry")
@@ -181,7 +144,7 @@ func TestLSUN(t *testing.T) {
 // TestImageNetSR compares with the super-resolution data set: crop, area resize, eleven degradations.
 func TestImageNetSR(t *testing.T) {
 	dir := golden.Dir(t, "images", "resize")
-	all := readTensors(t, filepath.Join(dir, "imagenet_sr.safetensors"))
+	all := byName(t, filepath.Join(dir, "imagenet_sr.safetensors"))
 	raw, err := os.ReadFile(filepath.Join(dir, "cases.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +168,7 @@ func TestImageNetSR(t *testing.T) {
 	for _, c := range doc.Cases {
 		prefix := strconv.Itoa(c.Case)
 		in := all[prefix+".in"]
-		src := Picture{in.data, c.H, c.W, 3}
+		src := Picture{in.Data, c.H, c.W, 3}
 		fy, fx := 0.5, 0.5
 		if pair, ok := c.Position.([]any); ok {
 			fy, fx = pair[0].(float64), pair[1].(float64)
@@ -221,7 +184,7 @@ func TestImageNetSR(t *testing.T) {
 		if err := newPreprocessor(t, Config{Size: Square(c.Size), Crop: NoCrop, Resize: "cv-area"}).Uint8(hr, src, at); err != nil {
 			t.Fatal(err)
 		}
-		unequal(t, prefix+".hr", hr, all[prefix+".hr"].data)
+		unequal(t, prefix+".hr", hr, all[prefix+".hr"].Data)
 		used += 2
 		samples += len(hr)
 		for name, e := range all {
@@ -242,7 +205,7 @@ func TestImageNetSR(t *testing.T) {
 			if err := r.Uint8(lr, hr, resize.Shape{SrcH: c.Size, SrcW: c.Size, DstH: small, DstW: small, Channels: 3}); err != nil {
 				t.Fatal(err)
 			}
-			unequal(t, name, lr, e.data)
+			unequal(t, name, lr, e.Data)
 			used++
 			samples += len(lr)
 		}

@@ -22,12 +22,12 @@ func side(t *testing.T, s string) (h, w int) {
 }
 
 // split separates inputs (in*.HxW) from results and checks that every entry is one of the two.
-func split(t *testing.T, all []tensor) (inputs map[string]tensor, results []tensor) {
+func split(t *testing.T, all []golden.Tensor) (inputs map[string]golden.Tensor, results []golden.Tensor) {
 	t.Helper()
-	inputs = map[string]tensor{}
+	inputs = map[string]golden.Tensor{}
 	for _, e := range all {
-		if strings.HasPrefix(e.name, "in") {
-			inputs[e.name] = e
+		if strings.HasPrefix(e.Name, "in") {
+			inputs[e.Name] = e
 		} else {
 			results = append(results, e)
 		}
@@ -38,7 +38,7 @@ func split(t *testing.T, all []tensor) (inputs map[string]tensor, results []tens
 	return inputs, results
 }
 
-func input(t *testing.T, inputs map[string]tensor, name string) tensor {
+func input(t *testing.T, inputs map[string]golden.Tensor, name string) golden.Tensor {
 	t.Helper()
 	e, ok := inputs[name]
 	if !ok {
@@ -125,13 +125,13 @@ func parts(t *testing.T, name string, channels int) (kind, in, filter string, s 
 }
 
 func TestPillowUint8(t *testing.T) {
-	inputs, results := split(t, readTensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "pillow_u8.safetensors")))
+	inputs, results := split(t, golden.Tensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "pillow_u8.safetensors")))
 	y := tally{}
 	for _, e := range results {
-		kind, in, filter, s := parts(t, e.name, e.shape[2])
-		src := input(t, inputs, strings.Replace(kind, "out", "in", 1)+"."+in).uint8s(t)
+		kind, in, filter, s := parts(t, e.Name, e.Shape[2])
+		src := input(t, inputs, strings.Replace(kind, "out", "in", 1)+"."+in).Uint8s(t)
 		got := run8(t, "pil-"+filter, src, s)
-		y.check(t, kind+" "+filter, e.name, convert[uint8, float64](got), e.values(t), 0)
+		y.check(t, kind+" "+filter, e.Name, convert[uint8, float64](got), e.Values(t), 0)
 	}
 	y.report(t)
 }
@@ -139,43 +139,43 @@ func TestPillowUint8(t *testing.T) {
 // TestPillow13 documents the other order of the passes: the results of Pillow 13 that differ from the older ones are those of
 // the same two passes, columns first.
 func TestPillow13(t *testing.T) {
-	inputs, results := split(t, readTensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "pillow13_u8.safetensors")))
+	inputs, results := split(t, golden.Tensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "pillow13_u8.safetensors")))
 	y := tally{}
 	for _, e := range results {
-		_, in, filter, s := parts(t, e.name, e.shape[2])
-		src := input(t, inputs, "in."+in).uint8s(t)
+		_, in, filter, s := parts(t, e.Name, e.Shape[2])
+		src := input(t, inputs, "in."+in).Uint8s(t)
 		p := resizer(t, "pil-"+filter).kernel.(*pillow)
 		c := s.Channels
 		middle, dst := make([]uint8, s.DstH*s.SrcW*c), make([]uint8, s.DstH*s.DstW*c)
 		intV(middle, src, s.SrcW*c, p.buildInteger(axis{in: s.SrcH, out: s.DstH}))
 		intH(dst, middle, s.DstH, s.SrcW, c, p.buildInteger(axis{in: s.SrcW, out: s.DstW}), make([]int64, s.SrcW*c))
-		y.check(t, "columns first "+filter, e.name, convert[uint8, float64](dst), e.values(t), 0)
+		y.check(t, "columns first "+filter, e.Name, convert[uint8, float64](dst), e.Values(t), 0)
 		if slices.Equal(dst, run8(t, "pil-"+filter, src, s)) {
-			t.Errorf("%s: both orders agree", e.name)
+			t.Errorf("%s: both orders agree", e.Name)
 		}
 	}
 	y.report(t)
 }
 
 func TestPillowFloat32(t *testing.T) {
-	inputs, results := split(t, readTensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "pillow_f32.safetensors")))
+	inputs, results := split(t, golden.Tensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "pillow_f32.safetensors")))
 	y := tally{}
 	for _, e := range results {
-		_, in, filter, s := parts(t, e.name, 1)
-		got := run32(t, "pil-"+filter, input(t, inputs, "in."+in).float32s(t), s)
-		y.check(t, filter, e.name, convert[float32, float64](got), e.values(t), 3e-5)
+		_, in, filter, s := parts(t, e.Name, 1)
+		got := run32(t, "pil-"+filter, input(t, inputs, "in."+in).Float32s(t), s)
+		y.check(t, filter, e.Name, convert[float32, float64](got), e.Values(t), 3e-5)
 	}
 	y.report(t)
 }
 
 func TestTorch(t *testing.T) {
-	inputs, results := split(t, readTensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "torch.safetensors")))
+	inputs, results := split(t, golden.Tensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "torch.safetensors")))
 	y := tally{}
 	for _, e := range results {
-		kind, in, filter, s := parts(t, e.name, e.shape[1])
+		kind, in, filter, s := parts(t, e.Name, e.Shape[1])
 		m := "torch-" + strings.NewReplacer("_aa", "-antialias", "_corners", "-corners").Replace(filter)
-		src := hwc(input(t, inputs, "in."+in).float32s(t), s.Channels, s.SrcH, s.SrcW)
-		want := hwc(e.values(t), s.Channels, s.DstH, s.DstW)
+		src := hwc(input(t, inputs, "in."+in).Float32s(t), s.Channels, s.SrcH, s.SrcW)
+		want := hwc(e.Values(t), s.Channels, s.DstH, s.DstW)
 		var got []float64
 		var tolerance float64
 		switch kind {
@@ -186,20 +186,20 @@ func TestTorch(t *testing.T) {
 		case "out_u8":
 			got, tolerance = convert[uint8, float64](run8(t, m, convert[float32, uint8](src), s)), 0
 		default:
-			t.Fatalf("name %q", e.name)
+			t.Fatalf("name %q", e.Name)
 		}
-		y.check(t, kind+" "+filter, e.name, got, want, tolerance)
+		y.check(t, kind+" "+filter, e.Name, got, want, tolerance)
 	}
 	y.report(t)
 }
 
 func TestTF1(t *testing.T) {
-	inputs, results := split(t, readTensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "tf1_bilinear.safetensors")))
+	inputs, results := split(t, golden.Tensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "tf1_bilinear.safetensors")))
 	y := tally{}
 	for _, e := range results {
-		_, in, _, s := parts(t, e.name, 3)
-		got := convert[float32, float64](run32(t, "tf1-bilinear", convert[uint8, float32](input(t, inputs, "in."+in).uint8s(t)), s))
-		if rows := e.shape[0]; rows != s.DstH { // the file keeps every 13th row of the large ones
+		_, in, _, s := parts(t, e.Name, 3)
+		got := convert[float32, float64](run32(t, "tf1-bilinear", convert[uint8, float32](input(t, inputs, "in."+in).Uint8s(t)), s))
+		if rows := e.Shape[0]; rows != s.DstH { // the file keeps every 13th row of the large ones
 			row := s.DstW * s.Channels
 			var kept []float64
 			for y := 0; y < s.DstH; y += 13 {
@@ -207,31 +207,31 @@ func TestTF1(t *testing.T) {
 			}
 			got = kept
 		}
-		y.check(t, "bilinear", e.name, got, e.values(t), 0)
+		y.check(t, "bilinear", e.Name, got, e.Values(t), 0)
 	}
 	y.report(t)
 }
 
 func TestOpenCV(t *testing.T) {
-	inputs, results := split(t, readTensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "opencv_u8.safetensors")))
+	inputs, results := split(t, golden.Tensors(t, filepath.Join(golden.Dir(t, "images", "resize"), "opencv_u8.safetensors")))
 	y := tally{}
 	for _, e := range results {
-		_, in, filter, s := parts(t, e.name, e.shape[2])
+		_, in, filter, s := parts(t, e.Name, e.Shape[2])
 		tolerance := 0.0
 		if filter == "cubic" || filter == "lanczos4" {
 			tolerance = 1
 		}
-		got := run8(t, "cv-"+filter, input(t, inputs, "in."+in).uint8s(t), s)
-		y.check(t, filter, e.name, convert[uint8, float64](got), e.values(t), tolerance)
+		got := run8(t, "cv-"+filter, input(t, inputs, "in."+in).Uint8s(t), s)
+		y.check(t, filter, e.Name, convert[uint8, float64](got), e.Values(t), tolerance)
 	}
 	y.report(t)
 }
 
 func TestMatlab(t *testing.T) {
-	inputs, results := split(t, readTensors(t, filepath.Join(golden.Dir(t, "images", "imresize"), "imresize.safetensors")))
+	inputs, results := split(t, golden.Tensors(t, filepath.Join(golden.Dir(t, "images", "imresize"), "imresize.safetensors")))
 	y := tally{}
 	for _, e := range results {
-		p := strings.Split(e.name, ".") // kind.HxW.operation
+		p := strings.Split(e.Name, ".") // kind.HxW.operation
 		m := "matlab-bicubic"
 		if strings.HasSuffix(p[0], "_symmetric") {
 			m += "-symmetric"
@@ -241,10 +241,10 @@ func TestMatlab(t *testing.T) {
 			m += "-aliased"
 		}
 		src := input(t, inputs, "in."+p[1])
-		s := Shape{DstH: e.shape[0], DstW: e.shape[1], Channels: 1}
+		s := Shape{DstH: e.Shape[0], DstW: e.Shape[1], Channels: 1}
 		s.SrcH, s.SrcW = side(t, p[1])
-		if len(e.shape) == 3 {
-			s.Channels = e.shape[2]
+		if len(e.Shape) == 3 {
+			s.Channels = e.Shape[2]
 		}
 		scale := 0.0
 		if f, ok := strings.CutPrefix(op, "down"); ok {
@@ -254,28 +254,28 @@ func TestMatlab(t *testing.T) {
 			scale, _ = strconv.ParseFloat(f, 64)
 		}
 		r := resizer(t, m)
-		got, tolerance := make([]float64, len(e.values(t))), 0.0
+		got, tolerance := make([]float64, len(e.Values(t))), 0.0
 		var err error
 		if strings.HasPrefix(p[0], "u8") {
 			dst := make([]uint8, len(got))
 			if scale != 0 {
-				err = r.Uint8Scale(dst, src.uint8s(t), s, scale)
+				err = r.Uint8Scale(dst, src.Uint8s(t), s, scale)
 			} else {
-				err = r.Uint8(dst, src.uint8s(t), s)
+				err = r.Uint8(dst, src.Uint8s(t), s)
 			}
 			got = convert[uint8, float64](dst)
 		} else {
 			tolerance = 1e-10
 			plane := make([]float64, s.SrcH*s.SrcW) // the first channel
 			for i := range plane {
-				plane[i] = float64(src.data[i*3])
+				plane[i] = float64(src.Data[i*3])
 			}
 			err = r.Float64Scale(got, plane, s, scale)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		y.check(t, p[0]+" "+op+p[2][len(op):], e.name, got, e.values(t), tolerance)
+		y.check(t, p[0]+" "+op+p[2][len(op):], e.Name, got, e.Values(t), tolerance)
 	}
 	y.report(t)
 }

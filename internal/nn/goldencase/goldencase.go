@@ -9,7 +9,6 @@ package goldencase
 import (
 	"errors"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -159,29 +158,8 @@ func Evaluate(t testing.TB, m *nn.Model, g *nn.Graph, inputs map[string][]float3
 	return out
 }
 
-// RelL2 is |got-want| / |want| over whole tensors, infinite when their sizes differ or a value is not finite.
-func RelL2(got, want []float32) float64 {
-	if len(got) != len(want) || len(want) == 0 {
-		return math.Inf(1)
-	}
-	var diff, norm float64
-	for i, w := range want {
-		d := float64(got[i]) - float64(w)
-		diff += d * d
-		norm += float64(w) * float64(w)
-	}
-	if r := math.Sqrt(diff / norm); !math.IsNaN(r) {
-		return r
-	}
-	return math.Inf(1)
-}
-
-// Near fails the test when got is further from want than tol in the measure of [RelL2], and prints the distance.
+// Near is [golden.Near] under the test's own name.
 func Near(t testing.TB, what string, got, want []float32, tol float64) {
 	t.Helper()
-	r := RelL2(got, want)
-	golden.Line(t, t.Name()+" "+what, r, tol)
-	if r > tol {
-		t.Errorf("%s: relative distance %.3g, want at most %g (%d values for %d)", what, r, tol, len(got), len(want))
-	}
+	golden.Near(t, t.Name()+" "+what, got, want, tol)
 }
