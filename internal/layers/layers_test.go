@@ -33,7 +33,7 @@ var layers = []struct {
 	{"jobs/spec", []string{"internal/exitcode"}},
 
 	{"sample", []string{"encode", "internal/engine", "internal/nn", "internal/weights", "internal/exitcode"}},
-	{"eval", []string{"internal/engine", "internal/nn", "internal/weights", "internal/exitcode"}},
+	{"eval", []string{"io/resize", "internal/engine", "internal/nn", "internal/weights", "internal/exitcode"}},
 	{"encode", []string{"internal/engine", "internal/nn", "internal/weights", "internal/exitcode"}},
 
 	{"internal/engine", []string{"internal/nn", "internal/plan", "internal/exitcode"}},
@@ -64,7 +64,7 @@ var libraries = []struct {
 	path    string
 	folders []string
 }{
-	{"C", []string{"internal/cpu/kernel", "internal/gpu"}},
+	{"C", []string{"eval/linalg", "internal/cpu/kernel", "internal/gpu"}},
 	{"github.com/apache/arrow/", []string{"io"}},
 	{"github.com/parquet-go/", []string{"io"}},
 	{"github.com/klauspost/compress/", []string{"io"}},
