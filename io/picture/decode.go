@@ -23,6 +23,7 @@ type Options struct {
 	Limits           Limits // zero fields take the defaults
 	ApplyOrientation bool   // turn JPEG, PNG and WebP by their EXIF orientation; TIFF is always turned by its own tag
 	Gray16           Gray16
+	Keep16           bool // fill Image.Pix16 and Image.Alpha16 from files with 16 bits
 }
 
 // DefaultOptions applies the orientation, the default limits and the high byte of 16-bit gray.
@@ -112,6 +113,15 @@ func find(data []byte) (*codec, error) {
 	return nil, &Error{Kind: KindUnknownFormat, Msg: fmt.Sprintf("starts with %q", data[:min(8, len(data))])}
 }
 
+// modeChannels counts the channels of a mode without alpha, a palette as three.
+func modeChannels(mode string) int {
+	switch mode {
+	case "1", "L", "LA", "I", "I;16":
+		return 1
+	}
+	return 3
+}
+
 // Probe reads a file's header. It refuses a size over the limits and allocates nothing that depends on it.
 func Probe(data []byte, lim Limits) (h Header, err error) {
 	c, err := find(data)
@@ -159,6 +169,9 @@ func (d *Decoder) DecodeInto(img *Image, data []byte, opt Options) (err error) {
 	*img = Image{Pix: img.Pix, Alpha: img.Alpha, Format: c.name}
 	if err := c.decode(d, img, data, opt); err != nil {
 		return err
+	}
+	if img.Channels == 0 {
+		img.Channels = modeChannels(img.Mode)
 	}
 	if img.Format != TIFF {
 		img.Orientation = orientation(img.EXIF, img.xmp)

@@ -23,7 +23,8 @@ import (
 func samples(tb testing.TB) map[string][]byte {
 	tb.Helper()
 	m := scene(21, 13)
-	rgba := m.rgba()
+	rgba := image.NewRGBA(image.Rect(0, 0, m.W, m.H))
+	pad(rgba.Pix, m.Pix)
 	nrgba := image.NewNRGBA(rgba.Rect)
 	gray16 := image.NewGray16(rgba.Rect)
 	pal := image.NewPaletted(rgba.Rect, color.Palette{color.RGBA{1, 2, 3, 255}, color.RGBA{200, 10, 30, 255}, color.RGBA{7, 250, 90, 255}, color.RGBA{9, 9, 200, 255}})

@@ -2,11 +2,7 @@ package picture
 
 import (
 	"fmt"
-	"image"
-	"image/jpeg"
-	"image/png"
 	"io"
-	"sync"
 )
 
 // Level is a PNG compression effort.
@@ -19,68 +15,60 @@ const (
 	None
 )
 
+// EncodeOptions controls Encode.
+type EncodeOptions struct {
+	Format  string // PNG or JPEG
+	Quality int    // JPEG: 1..100
+	Level   Level  // PNG
+}
+
+// Validate reports the first thing wrong with o.
+func (o EncodeOptions) Validate() error {
+	switch o.Format {
+	case PNG:
+		if o.Level < Fast || o.Level > None {
+			return fmt.Errorf("png level %d is not known", o.Level)
+		}
+	case JPEG:
+		if o.Quality < 1 || o.Quality > 100 {
+			return fmt.Errorf("jpeg quality %d is not in 1..100", o.Quality)
+		}
+	default:
+		return fmt.Errorf("pictures are encoded as png or jpeg, not %q", o.Format)
+	}
+	return nil
+}
+
+// Encode writes a frame as a PNG of its channels and bits, or as a baseline JPEG with 4:2:0 chroma, with its ICC profile and
+// EXIF block. A JPEG has neither alpha nor 16 bits: such a frame is an error, to be solved by [Frame.Matte] and
+// [Frame.Narrow]. Metadata that the format cannot hold are an error too; [Frame.Carry] leaves them out. The bytes depend on
+// the arguments alone.
+func Encode(w io.Writer, f *Frame, o EncodeOptions) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	if err := f.validate(); err != nil {
+		return err
+	}
+	if o.Format == JPEG {
+		return encodeJPEG(w, f, o.Quality)
+	}
+	return encodePNG(w, f, o.Level)
+}
+
 // PNGOptions controls EncodePNG.
 type PNGOptions struct{ Level Level }
 
 // EncodePNG writes the picture as an 8-bit RGB PNG. Alpha, ICC profile and EXIF are not written.
 func EncodePNG(w io.Writer, m *Image, opt PNGOptions) error {
-	if err := m.encodable(); err != nil {
-		return err
-	}
-	level, ok := map[Level]png.CompressionLevel{Fast: png.BestSpeed, Small: png.BestCompression, None: png.NoCompression}[opt.Level]
-	if !ok {
-		return fmt.Errorf("png level %d is not known", opt.Level)
-	}
-	e := png.Encoder{CompressionLevel: level, BufferPool: &pngBuffers}
-	if err := e.Encode(w, m.rgba()); err != nil {
-		return fmt.Errorf("encode png: %w", err)
-	}
-	return nil
+	return Encode(w, m.rgb(), EncodeOptions{Format: PNG, Level: opt.Level})
 }
 
 // EncodeJPEG writes the picture as a baseline JPEG with 4:2:0 chroma, quality 1..100. Alpha, ICC profile and EXIF are not
 // written.
 func EncodeJPEG(w io.Writer, m *Image, quality int) error {
-	if err := m.encodable(); err != nil {
-		return err
-	}
-	if quality < 1 || quality > 100 {
-		return fmt.Errorf("jpeg quality %d is not in 1..100", quality)
-	}
-	if m.W > 65535 || m.H > 65535 {
-		return fmt.Errorf("jpeg holds at most 65535 pixels a side, the picture is %dx%d", m.W, m.H)
-	}
-	if err := jpeg.Encode(w, m.rgba(), &jpeg.Options{Quality: quality}); err != nil {
-		return fmt.Errorf("encode jpeg: %w", err)
-	}
-	return nil
+	return Encode(w, m.rgb(), EncodeOptions{Format: JPEG, Quality: quality})
 }
 
-func (m *Image) encodable() error {
-	if m.W <= 0 || m.H <= 0 || len(m.Pix) != 3*m.W*m.H {
-		return fmt.Errorf("picture of %dx%d with %d bytes of pixels", m.W, m.H, len(m.Pix))
-	}
-	return nil
-}
-
-// rgba copies the picture to the layout that the encoders read fastest; an opaque one is written as RGB.
-func (m *Image) rgba() *image.RGBA {
-	out := image.NewRGBA(image.Rect(0, 0, m.W, m.H))
-	for i := range m.W * m.H {
-		s, o := m.Pix[3*i:3*i+3:3*i+3], out.Pix[4*i:4*i+4:4*i+4]
-		o[0], o[1], o[2], o[3] = s[0], s[1], s[2], 255
-	}
-	return out
-}
-
-// pngBuffers lets encoders on many goroutines share their compressors.
-var pngBuffers pngPool
-
-type pngPool struct{ p sync.Pool }
-
-func (b *pngPool) Get() *png.EncoderBuffer {
-	e, _ := b.p.Get().(*png.EncoderBuffer)
-	return e
-}
-
-func (b *pngPool) Put(e *png.EncoderBuffer) { b.p.Put(e) }
+// rgb is the opaque RGB picture as a frame, without a copy.
+func (m *Image) rgb() *Frame { return &Frame{W: m.W, H: m.H, Channels: 3, Pix8: m.Pix} }

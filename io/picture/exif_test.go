@@ -68,3 +68,88 @@ func TestXMPTurns(t *testing.T) {
 		}
 	}
 }
+
+// exifEntries is a block of the given entries, each tag, type, count and value.
+func exifEntries(order binary.AppendByteOrder, entries ...[4]uint32) []byte {
+	b := []byte("II*\x00")
+	if order.AppendUint16(nil, 1)[0] == 0 {
+		b = []byte("MM\x00*")
+	}
+	b = order.AppendUint32(b, 8)
+	b = order.AppendUint16(b, uint16(len(entries)))
+	for _, e := range entries {
+		b = order.AppendUint16(b, uint16(e[0]))
+		b = order.AppendUint16(b, uint16(e[1]))
+		b = order.AppendUint32(b, e[2])
+		if e[1] == 3 && e[2] == 1 {
+			b = order.AppendUint16(order.AppendUint16(b, uint16(e[3])), 0)
+		} else {
+			b = order.AppendUint32(b, e[3])
+		}
+	}
+	return append(b, 0, 0, 0, 0, 'r', 'e', 's', 't')
+}
+
+func TestResetOrientation(t *testing.T) {
+	maker := [4]uint32{0x10f, 2, 4, 0x41424344}
+	size := [4]uint32{0x100, 4, 1, 640}
+	one := [4]uint32{tagOrientation, 3, 1, 1}
+	for _, order := range []binary.AppendByteOrder{binary.LittleEndian, binary.BigEndian} {
+		for _, c := range []struct {
+			name     string
+			in, want []byte
+		}{
+			{"a short", exifEntries(order, maker, [4]uint32{tagOrientation, 3, 1, 6}, size), exifEntries(order, maker, one, size)},
+			{"a long", exifEntries(order, [4]uint32{tagOrientation, 4, 1, 8}), exifEntries(order, one)},
+			{"a byte", exifEntries(order, [4]uint32{tagOrientation, 1, 1, 0x03000000}), exifEntries(order, one)},
+			{"many values elsewhere", exifEntries(order, [4]uint32{tagOrientation, 3, 900, 0xfffffff0}), exifEntries(order, one)},
+			{"twice", exifEntries(order, [4]uint32{tagOrientation, 3, 1, 6}, maker, [4]uint32{tagOrientation, 3, 1, 3}), exifEntries(order, one, maker, one)},
+			{"none", exifEntries(order, maker, size), exifEntries(order, maker, size)},
+			{"prefixed", append([]byte(exifHead), exifEntries(order, maker, one)...), exifEntries(order, maker, one)},
+			{"cut in the second entry", exifEntries(order, [4]uint32{tagOrientation, 3, 1, 6}, maker)[:30], exifEntries(order, one, maker)[:30]},
+			{"cut before an entry", exifEntries(order, maker)[:12], exifEntries(order, maker)[:12]},
+			{"cut in the count", exifEntries(order, maker)[:9], nil},
+			{"header alone", exifEntries(order)[:8], nil},
+			{"another format", []byte("BM\x00*\x00\x00\x00\x08\x00\x00"), nil},
+			{"nothing", nil, nil},
+		} {
+			before := bytes.Clone(c.in)
+			if got := ResetOrientation(c.in); !bytes.Equal(got, c.want) || (got == nil) != (c.want == nil) {
+				t.Errorf("%v, %s:\n% x, want\n% x", order, c.name, got, c.want)
+			}
+			if !bytes.Equal(c.in, before) {
+				t.Errorf("%v, %s: the input is changed", order, c.name)
+			}
+		}
+	}
+	if got := ResetOrientation([]byte("II*\x00\x02\x00\x00\x00\x12\x01\x03\x00\x00\x00\x00\x00")); got != nil {
+		t.Errorf("a directory inside the header: % x", got)
+	}
+}
+
+func FuzzResetOrientation(f *testing.F) {
+	for _, order := range []binary.AppendByteOrder{binary.LittleEndian, binary.BigEndian} {
+		f.Add(exifEntries(order, [4]uint32{0x10f, 2, 4, 0}, [4]uint32{tagOrientation, 3, 1, 6}))
+		f.Add(exifEntries(order, [4]uint32{tagOrientation, 4, 7, 6})[:17])
+	}
+	f.Add([]byte("Exif\x00\x00MM\x00*\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		in := bytes.Clone(b)
+		out := ResetOrientation(b)
+		if !bytes.Equal(in, b) {
+			t.Fatal("the input is changed")
+		}
+		if out == nil {
+			return
+		}
+		if len(out) != len(exifBlock(b)) {
+			t.Fatalf("%d bytes of %d", len(out), len(b))
+		}
+		if v, ok := exifOrientation(out); ok && v != 1 {
+			t.Fatalf("orientation %d", v)
+		}
+		if !bytes.Equal(ResetOrientation(out), out) {
+			t.Fatal("a second reset changes more")
+		}
+	})
+}

@@ -20,9 +20,17 @@ type Header struct {
 
 // Image is a decoded picture.
 type Image struct {
-	W, H   int
-	Pix    []uint8 // H x W x 3, RGB, 0..255
-	Alpha  []uint8 // H x W, 255 opaque; nil if the file has none. Pix is not multiplied by it.
+	W, H  int
+	Pix   []uint8 // H x W x 3, RGB, 0..255
+	Alpha []uint8 // H x W, 255 opaque; nil if the file has none. Pix is not multiplied by it.
+
+	// Channels is 1 if the file is gray and 3 if it has colours, alpha not counted; a palette counts as colours unless it is
+	// the gray ramp itself. Pix has three channels all the same.
+	Channels int
+	// Pix16 and Alpha16 are the samples of a file with 16 bits: H x W x Channels and H x W, 0..65535. They are kept if
+	// Options.Keep16 asks for it, beside Pix and Alpha, and are nil for CMYK.
+	Pix16, Alpha16 []uint16
+
 	Format string
 	Mode   string // the file's own kind of pixel in Pillow's terms: "1", "L", "LA", "I;16", "P", "RGB", "RGBA", "CMYK"
 
@@ -40,9 +48,13 @@ func (m *Image) Gray() []uint8 {
 	out := make([]uint8, m.W*m.H)
 	for i := range out {
 		p := m.Pix[3*i : 3*i+3 : 3*i+3]
-		out[i] = uint8((uint32(p[0])*19595 + uint32(p[1])*38470 + uint32(p[2])*7471 + 0x8000) >> 16)
+		out[i] = luma(p[0], p[1], p[2])
 	}
 	return out
+}
+
+func luma(r, g, b uint8) uint8 {
+	return uint8((uint32(r)*19595 + uint32(g)*38470 + uint32(b)*7471 + 0x8000) >> 16)
 }
 
 // size prepares the pixel buffers for w x h, reusing what is there.
@@ -53,6 +65,15 @@ func (m *Image) size(w, h int, alpha bool) {
 		m.Alpha = grow(m.Alpha, w*h)
 	} else {
 		m.Alpha = nil
+	}
+}
+
+// size16 makes the buffers of 16-bit samples for the picture of size, whose Channels are set.
+func (m *Image) size16() {
+	n := m.W * m.H
+	m.Pix16 = make([]uint16, m.Channels*n)
+	if m.Alpha != nil {
+		m.Alpha16 = make([]uint16, n)
 	}
 }
 

@@ -41,14 +41,23 @@ func (d *Decoder) orient(m *Image) {
 		}
 	}
 	m.Pix, d.turn = out, m.Pix
-	if m.Alpha != nil {
-		a := make([]uint8, len(m.Alpha))
-		for y := range oh {
-			for x := range ow {
-				a[y*ow+x] = m.Alpha[start+y*row+x*col]
-			}
-		}
-		m.Alpha = a
-	}
+	m.Alpha = turned(m.Alpha, ow, oh, 1, start, col, row)
+	m.Pix16 = turned(m.Pix16, ow, oh, m.Channels, start, col, row)
+	m.Alpha16 = turned(m.Alpha16, ow, oh, 1, start, col, row)
 	m.W, m.H = ow, oh
+}
+
+// turned gathers the pixels of a plane of c channels into a new one of w x h; nil stays nil.
+func turned[T uint8 | uint16](src []T, w, h, c, start, col, row int) []T {
+	if src == nil {
+		return nil
+	}
+	out := make([]T, 0, len(src))
+	for y := range h {
+		for x := range w {
+			p := c * (start + y*row + x*col)
+			out = append(out, src[p:p+c]...)
+		}
+	}
+	return out
 }

@@ -187,6 +187,15 @@ func (d *Decoder) decodePNG(img *Image, data []byte, opt Options) error {
 	}
 	img.Mode, img.Depth16 = f.mode(), f.depth == 16
 	img.size(f.w, f.h, f.color == pngGrayAlpha || f.color == pngRGBA || f.usesTRNS())
+	if img.Channels = 3; f.color == pngGray || f.color == pngGrayAlpha {
+		img.Channels = 1
+	}
+	if img.Depth16 && opt.Keep16 {
+		if err := opt.Limits.check(int64(f.w), int64(f.h), 12); err != nil {
+			return err
+		}
+		img.size16()
+	}
 	img.EXIF, img.xmp = f.exif, f.xmp
 	x := newExpander(f, opt.Gray16)
 	bpp := max(1, f.channels()*f.depth/8)
@@ -209,6 +218,9 @@ func (d *Decoder) decodePNG(img *Image, data []byte, opt Options) error {
 			at := (p[2]+y*p[3])*f.w + p[0]
 			if err := x.row(img, cur, pw, at, p[1]); err != nil {
 				return err
+			}
+			if img.Pix16 != nil {
+				x.row16(img, cur, pw, at, p[1])
 			}
 			d.png.cur, d.png.prev = d.png.prev, d.png.cur
 		}

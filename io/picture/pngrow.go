@@ -135,3 +135,26 @@ func opaqueUnless(transparent bool) uint8 {
 	}
 	return 255
 }
+
+// row16 is like row for the 16-bit samples.
+func (x *expander) row16(img *Image, row []uint8, n, at, step int) {
+	c := x.f.channels()
+	for range n {
+		same := x.keyed
+		for k := range img.Channels {
+			v := binary.BigEndian.Uint16(row[2*k:])
+			img.Pix16[img.Channels*at+k] = v
+			same = same && v == x.key[k]
+		}
+		switch {
+		case c > img.Channels:
+			img.Alpha16[at] = binary.BigEndian.Uint16(row[2*img.Channels:])
+		case same:
+			img.Alpha16[at] = 0
+		case x.keyed:
+			img.Alpha16[at] = 0xffff
+		}
+		row = row[2*c:]
+		at += step
+	}
+}

@@ -118,6 +118,12 @@ func (d *Decoder) decodePNM(img *Image, data []byte, opt Options) error {
 		return truncated("%d bytes of pixels, at least %d expected", len(f.body), least)
 	}
 	img.size(f.w, f.h, false)
+	if img.Channels = channels; img.Depth16 && opt.Keep16 {
+		if err := opt.Limits.check(int64(f.w), int64(f.h), 9); err != nil {
+			return err
+		}
+		img.size16()
+	}
 	next := f.samples()
 	for i := range n {
 		v, err := next(i)
@@ -132,6 +138,9 @@ func (d *Decoder) decodePNM(img *Image, data []byte, opt Options) error {
 			img.Pix[i] = s
 		} else {
 			img.Pix[3*i], img.Pix[3*i+1], img.Pix[3*i+2] = s, s, s
+		}
+		if img.Pix16 != nil {
+			img.Pix16[i] = f.scale16(v)
 		}
 	}
 	return nil
@@ -184,9 +193,12 @@ func (f *pnmFile) scale(v, channels int, g Gray16) uint8 {
 	if f.maxval < 256 || channels == 3 {
 		return uint8((2*v*255 + f.maxval) / (2 * f.maxval))
 	}
-	v = (2*v*65535 + f.maxval) / (2 * f.maxval)
+	w := f.scale16(v)
 	if g == Clip {
-		return uint8(min(v, 255))
+		return uint8(min(w, 255))
 	}
-	return uint8(v >> 8)
+	return uint8(w >> 8)
 }
+
+// scale16 maps 0..maxval to 0..65535, rounded.
+func (f *pnmFile) scale16(v int) uint16 { return uint16((2*v*65535 + f.maxval) / (2 * f.maxval)) }

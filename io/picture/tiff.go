@@ -318,6 +318,13 @@ func (d *Decoder) decodeTIFF(img *Image, data []byte, opt Options) error {
 	}
 	img.Mode, img.Depth16, img.ICC = f.mode(), f.bits == 16, f.icc
 	img.size(f.w, f.h, f.alpha != 0)
+	img.Channels = modeChannels(img.Mode)
+	if img.Depth16 && opt.Keep16 && f.photo != photoCMYK {
+		if err := opt.Limits.check(int64(f.w), int64(f.h), int64(12+2*f.samples)); err != nil {
+			return err
+		}
+		img.size16()
+	}
 	block := make([][]byte, planes)
 	for by := range ny {
 		for bx := range nx {
@@ -330,6 +337,9 @@ func (d *Decoder) decodeTIFF(img *Image, data []byte, opt Options) error {
 				f.unpredict(block[p])
 			}
 			f.draw(img, block, bx*f.blockW, by*f.blockH, opt.Gray16)
+			if img.Pix16 != nil {
+				f.draw16(img, block, bx*f.blockW, by*f.blockH)
+			}
 		}
 	}
 	if f.orientation >= 1 && f.orientation <= 8 {
@@ -439,15 +449,45 @@ func (f *tiffFile) draw(img *Image, block [][]byte, x0, y0 int, g Gray16) {
 	}
 }
 
+// draw16 places the samples of one block with 16 bits, gray or RGB.
+func (f *tiffFile) draw16(img *Image, block [][]byte, x0, y0 int) {
+	n, stride := f.perPixel(), f.rowBytes()
+	for y := range min(f.blockH, f.h-y0) {
+		sample := func(x, s int) uint16 {
+			if f.planar {
+				return f.order.Uint16(block[s][y*stride+2*x:])
+			}
+			return f.order.Uint16(block[0][y*stride+2*(x*n+s):])
+		}
+		for x := range min(f.blockW, f.w-x0) {
+			at := (y0+y)*f.w + x0 + x
+			out := img.Pix16[img.Channels*at:][:img.Channels]
+			for c := range out {
+				if out[c] = sample(x, c); f.photo == photoWhiteIsZero {
+					out[c] = 65535 - out[c]
+				}
+			}
+			if f.alpha == 0 {
+				continue
+			}
+			img.Alpha16[at] = sample(x, img.Channels)
+			if f.alpha == extraAssociated && f.photo == photoRGB {
+				unmultiply(out, img.Alpha16[at])
+			}
+		}
+	}
+}
+
 // unmultiply divides colours by their alpha.
-func unmultiply(c []uint8, a uint8) {
+func unmultiply[T uint8 | uint16](c []T, a T) {
+	full := uint32(^T(0))
 	for i, v := range c {
-		switch a {
+		switch uint32(a) {
 		case 0:
 			c[i] = 0
-		case 255:
+		case full:
 		default:
-			c[i] = uint8(min(255, int(v)*255/int(a)))
+			c[i] = T(min(full, uint32(v)*full/uint32(a)))
 		}
 	}
 }

@@ -6,8 +6,8 @@
 //
 // Data flow: a [Preprocessor] decides in [Preprocessor.Place] where the output lies in the source, which is the only step
 // that draws random numbers, and then writes the pixels of that [Placement] as float32 CHW, float32 HWC or uint8. The two
-// are apart so that a mask or a segmentation map can follow its picture through another resize method. [ToUint8] is the way
-// back from a decoder's output.
+// are apart so that a mask or a segmentation map can follow its picture through another resize method. [ToUint8],
+// [ToUint16] and [Luma] are the way back from a decoder's output.
 //
 // Ownership: pictures are only read and every destination is the caller's. A Preprocessor keeps scratch memory and
 // coefficient tables, so it is for one goroutine, and a steady stream of equal shapes allocates nothing.

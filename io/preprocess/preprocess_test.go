@@ -371,6 +371,50 @@ func BenchmarkCHW(b *testing.B) {
 	}
 }
 
+func TestToUint16(t *testing.T) {
+	in := []float32{-1, -2, 1, 1.5, 0, -1 + 2*0.6/65535., -1 + 2*257.6/65535.}
+	for rounding, want := range map[Rounding][]uint16{
+		Truncate: {0, 0, 65535, 65535, 32767, 0, 257},
+		Round:    {0, 0, 65535, 65535, 32768, 1, 258},
+	} {
+		got := make([]uint16, len(in))
+		if err := ToUint16(got, in, 1, 1, 7, rounding); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %v, %v; want %v", rounding, got, err, want)
+		}
+	}
+	// Every level survives the way through float32.
+	levels, back := make([]float32, 3*256*256), make([]uint16, 3*256*256)
+	for i := range levels {
+		levels[i] = float32(float64(i%65536)/65535*2 - 1)
+	}
+	if err := ToUint16(back, levels, 3, 256, 256, Round); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range back {
+		if v != uint16(i/3) {
+			t.Fatalf("sample %d is %d", i, v)
+		}
+	}
+}
+
+func TestLuma(t *testing.T) {
+	nan := float32(math.NaN())
+	src := []float32{-1, 0.3, 1, 3, -1, nan, 1, 0.3, -1, 3, 1, 0, -1, 0.3, -1, 3, -9, 0}
+	want := []float32{0.174, 0.3, -0.402, 1, 0.174, nan}
+	got := src[:6]
+	if err := Luma(got, src); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range want {
+		if d := math.Abs(float64(got[i] - v)); d > 1e-6 || (got[i] != got[i]) != (v != v) {
+			t.Errorf("pixel %d is %v, want %v", i, got[i], v)
+		}
+	}
+	if Luma(make([]float32, 2), make([]float32, 5)) == nil {
+		t.Error("two planes and a half accepted")
+	}
+}
+
 func BenchmarkToUint8(b *testing.B) {
 	src, dst := make([]float32, 3*256*256), make([]uint8, 3*256*256)
 	for b.Loop() {

@@ -27,6 +27,15 @@ func ParseRounding(name string) (Rounding, error) {
 // ToUint8 turns float32 planes (c x h x w, nominally [-1, 1]) into an interleaved picture (h x w x c, 0..255):
 // clamp((x+1)/2, 0, 1)*255 in float32 arithmetic, then the rounding. A NaN is an error that says where it is.
 func ToUint8(dst []uint8, src []float32, c, h, w int, r Rounding) error {
+	return quantize(dst, src, c, h, w, r, 255)
+}
+
+// ToUint16 is [ToUint8] for pictures of 16 bits, 0..65535.
+func ToUint16(dst []uint16, src []float32, c, h, w int, r Rounding) error {
+	return quantize(dst, src, c, h, w, r, 65535)
+}
+
+func quantize[T uint8 | uint16](dst []T, src []float32, c, h, w int, r Rounding, top float32) error {
 	if _, err := ParseRounding(string(r)); err != nil {
 		return err
 	}
@@ -45,7 +54,25 @@ func ToUint8(dst []uint8, src []float32, c, h, w int, r Rounding) error {
 				return fmt.Errorf("picture holds NaN at channel %d, row %d, column %d", ch, i/w, i%w)
 			}
 			v = min(max(v, 0), 1)
-			dst[i*c+ch] = uint8(float32(v*255) + half)
+			dst[i*c+ch] = T(float32(v*top) + half)
+		}
+	}
+	return nil
+}
+
+// Luma turns the three planes of src (3 x h x w, RGB, nominally [-1, 1]) into one (h x w): 0.299 R + 0.587 G + 0.114 B of
+// the clamped samples, the weights of ITU-R BT.601. Equal samples stay as they are, and a NaN stays one. dst may be the first
+// plane of src.
+func Luma(dst, src []float32) error {
+	n := len(dst)
+	if len(src) != 3*n {
+		return fmt.Errorf("luma of %d samples from %d, not three planes", n, len(src))
+	}
+	clamp := func(x float32) float64 { return float64(min(max(x, -1), 1)) }
+	for i, x := range src[:n] {
+		r, g, b := clamp(x), clamp(src[n+i]), clamp(src[2*n+i])
+		if dst[i] = float32(r); r != g || r != b {
+			dst[i] = float32(float64(0.299*r) + float64(0.587*g) + float64(0.114*b))
 		}
 	}
 	return nil
