@@ -123,6 +123,20 @@ func (s *Session) UNet(n, h, w, contextTokens int) (*Network, error) {
 	return s.Network(fmt.Sprint("unet ", n, h, w, contextTokens), func() (*nn.Graph, error) { return s.Model.UNetGraph(n, h, w, contextTokens) })
 }
 
+// UNetFull compiles [nn.Model.UNetBranchGraph].
+func (s *Session) UNetFull(n, h, w, contextTokens, branch int) (*Network, error) {
+	return s.Network(fmt.Sprint("unet.full ", n, h, w, contextTokens, branch), func() (*nn.Graph, error) {
+		return s.Model.UNetBranchGraph(n, h, w, contextTokens, branch)
+	})
+}
+
+// UNetShallow compiles [nn.Model.UNetShallowGraph].
+func (s *Session) UNetShallow(n, h, w, contextTokens, branch int) (*Network, error) {
+	return s.Network(fmt.Sprint("unet.shallow ", n, h, w, contextTokens, branch), func() (*nn.Graph, error) {
+		return s.Model.UNetShallowGraph(n, h, w, contextTokens, branch)
+	})
+}
+
 // Conditioner compiles [nn.Model.ConditionerGraph].
 func (s *Session) Conditioner(n, h, w int) (*Network, error) {
 	return s.Network(fmt.Sprint("conditioner ", n, h, w), func() (*nn.Graph, error) { return s.Model.ConditionerGraph(n, h, w) })

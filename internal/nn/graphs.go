@@ -2,6 +2,7 @@ package nn
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ldm-batch/ldm-batch/internal/ir"
 )
@@ -55,7 +56,10 @@ func build(name string, f func(b *builder)) (*Graph, error) {
 	if err != nil {
 		return nil, fmt.Errorf("graph %s: %w", name, err)
 	}
-	return &Graph{p, b.inputs, b.outputNames}, nil
+	unread := func(name string) bool {
+		return !slices.ContainsFunc(p.Nodes, func(n ir.Node) bool { return n.Leaf == ir.InputLeaf && n.Name == name })
+	}
+	return &Graph{p, slices.DeleteFunc(b.inputs, unread), b.outputNames}, nil
 }
 
 // sized checks sizes that callers give.
@@ -73,17 +77,50 @@ func sized(what string, n, h, w, multiple int) error {
 // (n,contextTokens,context_dim), with num_classes "y" (n); output "eps" (n,out_channels,h,w). With concatenated conditions
 // x holds the latent first. h and w must be multiples of [UNetConfig.SizeMultiple].
 func (m *Model) UNetGraph(n, h, w, contextTokens int) (*Graph, error) {
+	return m.unetGraph("unet", n, h, w, contextTokens, 0, func(b *builder, x, t, context, y *ir.Tensor) {
+		b.output("eps", m.UNet.Apply(x, t, context, y))
+	})
+}
+
+// UNetBranchGraph is [Model.UNetGraph] with a second output, the deep feature of a branch: "deep" (n,c,h/f,w/f) with c and f
+// of the level at which the branch ends. 0 <= branch < [UNet.Branches].
+func (m *Model) UNetBranchGraph(n, h, w, contextTokens, branch int) (*Graph, error) {
+	return m.unetGraph("unet.full", n, h, w, contextTokens, branch, func(b *builder, x, t, context, y *ir.Tensor) {
+		eps, deep := m.UNet.ApplyBranch(branch, x, t, context, y)
+		b.output("eps", eps)
+		b.output("deep", deep)
+	})
+}
+
+// UNetShallowGraph predicts the noise with a deep feature that [Model.UNetBranchGraph] gave at another time: its inputs
+// and "deep"; output "eps". Inputs that the remaining blocks do not read, such as a context where none of them has attention,
+// are left out.
+func (m *Model) UNetShallowGraph(n, h, w, contextTokens, branch int) (*Graph, error) {
+	full, err := m.UNetBranchGraph(n, h, w, contextTokens, branch)
+	if err != nil {
+		return nil, err
+	}
+	shape := full.Shape("deep")
+	return m.unetGraph("unet.shallow", n, h, w, contextTokens, branch, func(b *builder, x, t, context, y *ir.Tensor) {
+		b.output("eps", m.UNet.ApplyShallow(branch, x, t, context, y, b.input("deep", shape...)))
+	})
+}
+
+func (m *Model) unetGraph(name string, n, h, w, contextTokens, branch int, f func(b *builder, x, t, context, y *ir.Tensor)) (*Graph, error) {
 	if m.UNet == nil {
-		return nil, fmt.Errorf("graph unet: the model has no U-Net")
+		return nil, fmt.Errorf("graph %s: the model has no U-Net", name)
 	}
 	c := m.UNet.Config
-	if err := sized("unet", n, h, w, c.SizeMultiple()); err != nil {
+	if err := sized(name, n, h, w, c.SizeMultiple()); err != nil {
 		return nil, err
 	}
 	if c.UseSpatialTransformer != (contextTokens > 0) {
-		return nil, fmt.Errorf("graph unet: %d context tokens given, use_spatial_transformer is %t", contextTokens, c.UseSpatialTransformer)
+		return nil, fmt.Errorf("graph %s: %d context tokens given, use_spatial_transformer is %t", name, contextTokens, c.UseSpatialTransformer)
 	}
-	return build("unet", func(b *builder) {
+	if k := m.UNet.Branches(); branch < 0 || branch >= k {
+		return nil, fmt.Errorf("graph %s: branch %d is not one of the %d from 0 on", name, branch, k)
+	}
+	return build(name, func(b *builder) {
 		x, t := b.input("x", n, c.InChannels, h, w), b.input("t", n)
 		var context, y *ir.Tensor
 		if contextTokens > 0 {
@@ -92,7 +129,7 @@ func (m *Model) UNetGraph(n, h, w, contextTokens int) (*Graph, error) {
 		if c.NumClasses > 0 {
 			y = b.input("y", n)
 		}
-		b.output("eps", m.UNet.Apply(x, t, context, y))
+		f(b, x, t, context, y)
 	})
 }
 

@@ -124,26 +124,64 @@ func (n *UNet) Params() []ir.Param { return n.params }
 // [UNetConfig.SizeMultiple], and timesteps t (N), whole numbers. context (N,T,context_dim) is needed with spatial
 // transformers, y (N), class numbers, with num_classes; both are nil otherwise.
 func (n *UNet) Apply(x, t, context, y *ir.Tensor) *ir.Tensor {
+	eps, _ := n.ApplyBranch(0, x, t, context, y)
+	return eps
+}
+
+// Branches is the number of skip connections. Skip 0 joins the first convolution with the last output block; the higher the
+// number, the deeper the network between its ends.
+func (n *UNet) Branches() int { return len(n.output) }
+
+// ApplyBranch is [UNet.Apply] that also returns the deep feature of a branch: what the network below a skip connection gives
+// to the output block at which that skip ends.
+func (n *UNet) ApplyBranch(branch int, x, t, context, y *ir.Tensor) (eps, deep *ir.Tensor) {
+	emb := n.embed(t, y)
+	h, skips := n.down(len(n.input), x, emb, context)
+	h = n.middle.apply(h, emb, context)
+	for i, b := range n.output {
+		skip := len(n.output) - 1 - i
+		if skip == branch {
+			deep = h
+		}
+		h = b.apply(ir.Concat(h, skips[skip]), emb, context)
+	}
+	return n.head(h), deep
+}
+
+// ApplyShallow returns the prediction with a given deep feature of a branch in place of the network below its skip
+// connection (DeepCache: Ma, Fang and Wang 2024, section 3.2): only the blocks up to the skip and from its end on are computed.
+func (n *UNet) ApplyShallow(branch int, x, t, context, y, deep *ir.Tensor) *ir.Tensor {
+	emb := n.embed(t, y)
+	_, skips := n.down(branch, x, emb, context)
+	h := deep
+	for skip := branch; skip >= 0; skip-- {
+		h = n.output[len(n.output)-1-skip].apply(ir.Concat(h, skips[skip]), emb, context)
+	}
+	return n.head(h)
+}
+
+// embed is the activated embedding of time and class: every residual block begins with the activation.
+func (n *UNet) embed(t, y *ir.Tensor) *ir.Tensor {
 	emb := ir.TimeEmbedding(t, n.Config.ModelChannels)
 	emb = n.time2.apply(ir.SiLU(n.time0.apply(emb)))
 	if n.Config.NumClasses > 0 {
 		emb = ir.Add(emb, ir.Embed(y, n.label.in(y)))
 	}
-	emb = ir.SiLU(emb) // every residual block begins with it
+	return ir.SiLU(emb)
+}
 
-	h := n.stem.apply(x)
-	skips := []*ir.Tensor{h}
-	for _, b := range n.input {
+// down applies the first convolution and some of the input blocks; skips are the results of each.
+func (n *UNet) down(blocks int, x, emb, context *ir.Tensor) (h *ir.Tensor, skips []*ir.Tensor) {
+	h = n.stem.apply(x)
+	skips = []*ir.Tensor{h}
+	for _, b := range n.input[:blocks] {
 		h = b.apply(h, emb, context)
 		skips = append(skips, h)
 	}
-	h = n.middle.apply(h, emb, context)
-	for _, b := range n.output {
-		h = b.apply(ir.Concat(h, skips[len(skips)-1]), emb, context)
-		skips = skips[:len(skips)-1]
-	}
-	return n.out.apply(ir.SiLU(n.norm.apply(h)))
+	return h, skips
 }
+
+func (n *UNet) head(h *ir.Tensor) *ir.Tensor { return n.out.apply(ir.SiLU(n.norm.apply(h))) }
 
 func (b unetBlock) apply(x, emb, context *ir.Tensor) *ir.Tensor {
 	if b.res != nil {
