@@ -17,7 +17,7 @@ type Condition struct {
 
 // unet is the denoiser of a latent diffusion model for one batch.
 type unet struct {
-	net    *engine.Network
+	net    runner
 	cond   Condition
 	n      int
 	latent int // channels of the latent

@@ -1,0 +1,152 @@
+package sample
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ldm-batch/ldm-batch/internal/nn/goldencase"
+)
+
+// script stands for both networks and writes down which of them ran.
+type script struct{ log *strings.Builder }
+
+func (s script) Run(in map[string][]float32) ([][]float32, error) {
+	s.log.WriteByte('f')
+	return [][]float32{in["x"], in["x"]}, nil
+}
+
+type shallowScript script
+
+func (s shallowScript) Run(in map[string][]float32) ([][]float32, error) {
+	s.log.WriteByte('.')
+	return [][]float32{in["x"]}, nil
+}
+
+func TestReuseSteps(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		every int
+		calls []int // step of each prediction
+		want  string
+	}{
+		{"every step", 1, []int{0, 1, 2, 3}, "ffff"},
+		{"every second step", 2, []int{0, 1, 2, 3, 4}, "f.f.f"},
+		{"every third step", 3, []int{0, 1, 2, 3, 4, 5, 6, 7}, "f..f..f."},
+		{"two predictions in the first step", 3, []int{0, 0, 1, 2, 3, 4}, "ff..f."},
+		{"two predictions in every step", 2, []int{0, 0, 1, 1, 2, 2, 3}, "ff..ff."},
+		{"guidance from the fourth step to the eighth", 3, []int{4, 5, 6, 7, 8}, "f.f.."},
+		{"guidance off and on again", 5, []int{0, 1, 8, 9, 10}, "f.f.f"},
+		{"another walk", 3, []int{0, 1, 0, 1, 2}, "f.f.."},
+		{"no steps", 3, []int{-1, -1, -1}, "fff"},
+	} {
+		var log strings.Builder
+		r := &reused{full: script{&log}, shallow: shallowScript{&log}, every: c.every, n: 2, step: -1, at: -1}
+		for _, k := range c.calls {
+			if k >= 0 {
+				r.Step(k)
+			}
+			if _, err := r.Run(map[string][]float32{"x": {1}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if log.String() != c.want {
+			t.Errorf("%s: %s, want %s", c.name, log.String(), c.want)
+		}
+		if want := (ReuseCount{2 * strings.Count(c.want, "f"), 2 * strings.Count(c.want, ".")}); r.count != want {
+			t.Errorf("%s: counted %+v, want %+v", c.name, r.count, want)
+		}
+	}
+}
+
+// stepping tells a denoiser of the steps.
+func stepping(d Denoiser) Hooks {
+	return Hooks{Before: func(k, _ int, _ []float32) error {
+		d.(interface{ Step(k, steps int) }).Step(k, 0)
+		return nil
+	}}
+}
+
+// reuseWalk makes a walk over samples [from, to) of a case that reuses features in the given way; every 0 is without.
+func reuseWalk(t *testing.T, f *fixture, from, to int, cfg Config, every, branch int) ([]float32, ReuseCount) {
+	t.Helper()
+	x, shape := f.Tensor("x_T")
+	of := func(v []float32) []float32 {
+		per := len(v) / shape[0]
+		return v[from*per : to*per]
+	}
+	n, h, w := to-from, shape[2], shape[3]
+	cond := Condition{Context: of(f.cond.Context), Tokens: f.cond.Tokens, Concat: of(f.cond.Concat)}
+	guided := cfg.Guidance != 1
+	m := n
+	if guided {
+		m = 2 * n
+		u := Condition{Context: of(f.uncond.Context), Tokens: f.uncond.Tokens, Concat: of(f.uncond.Concat)}
+		var err error
+		if cond, err = joinConditions(u, cond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u, err := newUNet(f.session, m, h, w, cond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if every > 0 {
+		if u.net, err = newReused(f.session, m, h, w, cond.Tokens, every, branch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var d Denoiser = u
+	if guided {
+		d = &Guided{Pair: u, Scale: cfg.Guidance}
+	}
+	p, err := New(cfg, f.sched)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := slices.Clone(of(x))
+	if err := p.Sample(context.Background(), d, z, n, nil, stepping(d)); err != nil {
+		t.Fatal(err)
+	}
+	return z, Reuse(d)
+}
+
+// TestReuseWalks checks whole walks of every reference model: every step computed is no reuse, bit for bit; the result of a
+// sample does not depend on the samples beside it; and the counts are those of the steps.
+func TestReuseWalks(t *testing.T) {
+	goldencase.Each(t, "ldm", func(t *testing.T, c *goldencase.Case) {
+		f := newFixture(t, c)
+		_, shape := f.Tensor("x_T")
+		cfg := Config{Name: "plms", Steps: 8, Guidance: 1, Spacing: "uniform", Temperature: 1}
+		if f.uncond != nil {
+			cfg.Guidance = 3
+		}
+		exact, none := reuseWalk(t, f, 0, shape[0], cfg, 0, 0)
+		if none != (ReuseCount{}) {
+			t.Errorf("counted %+v without reuse", none)
+		}
+		if one, _ := reuseWalk(t, f, 0, shape[0], cfg, 1, 0); !slices.Equal(one, exact) {
+			t.Error("reuse with every step computed has other bits than no reuse")
+		}
+		for branch := range 2 {
+			all, count := reuseWalk(t, f, 0, shape[0], cfg, 3, branch)
+			n := shape[0]
+			if cfg.Guidance != 1 {
+				n *= 2
+			}
+			if want := (ReuseCount{Full: 4 * n, Shallow: 5 * n}); count != want { // the first step predicts twice
+				t.Errorf("counted %+v, want %+v", count, want)
+			}
+			if slices.Equal(all, exact) {
+				t.Errorf("branch %d: reuse changes nothing", branch)
+			}
+			for i := range shape[0] {
+				alone, _ := reuseWalk(t, f, i, i+1, cfg, 3, branch)
+				if per := len(all) / shape[0]; !slices.Equal(alone, all[i*per:(i+1)*per]) {
+					t.Errorf("branch %d: sample %d has other bits alone", branch, i)
+				}
+			}
+		}
+	})
+}
