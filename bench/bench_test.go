@@ -129,6 +129,13 @@ func BenchmarkUNetBatch4(b *testing.B) {
 	threads(b, func(b *testing.B, threads int) { forward(b, full, threads, nn.Options{}, unet(4, 64)) })
 }
 
+// BenchmarkUNetShallow is the part of BenchmarkUNet that is left of it when the deep feature of branch 0 is reused.
+func BenchmarkUNetShallow(b *testing.B) {
+	threads(b, func(b *testing.B, threads int) {
+		forward(b, full, threads, nn.Options{}, func(s *engine.Session) (*engine.Network, error) { return s.UNetShallow(1, 64, 64, 1, 0) })
+	})
+}
+
 // BenchmarkDecodeVQF4 decodes a latent of 64x64 to an image of 256x256.
 func BenchmarkDecodeVQF4(b *testing.B) {
 	threads(b, func(b *testing.B, threads int) {
@@ -197,8 +204,10 @@ func TestSmall(t *testing.T) {
 		o       nn.Options
 		network func(s *engine.Session) (*engine.Network, error)
 	}{
-		"unet":    {nn.Options{}, unet(1, 8)},
-		"decoder": {nn.Options{FirstStageOnly: true}, decoder(1, 4)},
+		"unet":         {nn.Options{}, unet(1, 8)},
+		"unet full":    {nn.Options{}, func(s *engine.Session) (*engine.Network, error) { return s.UNetFull(1, 8, 8, 1, 1) }},
+		"unet shallow": {nn.Options{}, func(s *engine.Session) (*engine.Network, error) { return s.UNetShallow(1, 8, 8, 1, 1) }},
+		"decoder":      {nn.Options{FirstStageOnly: true}, decoder(1, 4)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var first []float32

@@ -5,7 +5,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/ldm-batch/ldm-batch/internal/golden"
+	"github.com/ldm-batch/ldm-batch/internal/nn"
 	"github.com/ldm-batch/ldm-batch/internal/nn/goldencase"
 )
 
@@ -146,6 +149,41 @@ func TestReuseWalks(t *testing.T) {
 				if per := len(all) / shape[0]; !slices.Equal(alone, all[i*per:(i+1)*per]) {
 					t.Errorf("branch %d: sample %d has other bits alone", branch, i)
 				}
+			}
+		}
+	})
+}
+
+// TestReuseDeviation reports what reuse costs in accuracy and saves in time, by the interval and the branch. The weights of
+// these models are not trained, so that the numbers say little about images; that the error grows with the interval is a
+// property of the method.
+func TestReuseDeviation(t *testing.T) {
+	goldencase.Each(t, "ldm", func(t *testing.T, c *goldencase.Case) {
+		if c.Has("cond") && c.Config.Conditioner.Kind != nn.ClassEmbedder {
+			t.Skip("the report has class-conditional and unconditional models")
+		}
+		f := newFixture(t, c)
+		_, shape := f.Tensor("x_T")
+		cfg := Config{Name: "ddim", Steps: 50, Guidance: 1, Spacing: "uniform", Temperature: 1}
+		if f.uncond != nil {
+			cfg.Guidance = 3
+		}
+		walk := func(every, branch int) ([]float32, time.Duration) {
+			start := time.Now()
+			z, _ := reuseWalk(t, f, 0, shape[0], cfg, every, branch)
+			return z, time.Since(start)
+		}
+		exact, whole := walk(0, 0)
+		for branch := range 3 {
+			last := 0.0
+			for _, every := range []int{2, 3, 5} {
+				z, took := walk(every, branch)
+				dev := golden.RelL2(z, exact)
+				t.Logf("branch %d, every %d: relative L2 deviation %.4f, %.2f times as fast", branch, every, dev, whole.Seconds()/took.Seconds())
+				if !(dev > last && dev < 1) {
+					t.Errorf("branch %d, every %d: deviation %v after %v", branch, every, dev, last)
+				}
+				last = dev
 			}
 		}
 	})
