@@ -34,6 +34,8 @@ type Totals struct {
 	Skipped int64 `json:"skipped"`
 	Failed  int64 `json:"failed"`
 	Bytes   int64 `json:"bytes"`
+	// FileBytes adds up the image files of the tree, if there is one.
+	FileBytes int64 `json:"file_bytes,omitempty"`
 }
 
 func (t *Totals) add(s part.Stats) {
@@ -43,6 +45,7 @@ func (t *Totals) add(s part.Stats) {
 	t.Skipped += s.Skipped
 	t.Failed += s.Failed
 	t.Bytes += s.Bytes
+	t.FileBytes += s.FileBytes
 }
 
 // ManifestPart is one part.
@@ -55,6 +58,8 @@ type ManifestPart struct {
 	Failed   int64  `json:"failed"`
 	Bytes    int64  `json:"bytes"`
 	SHA256   string `json:"sha256"`
+	// FileBytes adds up the image files that the part names.
+	FileBytes int64 `json:"file_bytes,omitempty"`
 }
 
 // Expect is what [part.Open] needs.
@@ -73,7 +78,7 @@ func newManifest(dir string, p Plan, states []PartState) (Manifest, error) {
 		e := s.Entry
 		m.Totals.add(e.Stats)
 		reasons = append(reasons, e.Reasons)
-		m.Parts = append(m.Parts, ManifestPart{e.File, p.Parts[i].FirstRow, e.Rows, e.OK, e.Skipped, e.Failed, e.Bytes, e.SHA256})
+		m.Parts = append(m.Parts, ManifestPart{e.File, p.Parts[i].FirstRow, e.Rows, e.OK, e.Skipped, e.Failed, e.Bytes, e.SHA256, e.FileBytes})
 	}
 	if missing != nil {
 		return Manifest{}, exitcode.With(exitcode.Temporary, &IncompleteError{Dir: dir, Parts: len(states), Missing: missing})
@@ -128,21 +133,15 @@ func (f *Folder) publish() (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
+	if err := f.publishTree(states); err != nil {
+		return Manifest{}, err
+	}
 	b, err := indent(m)
 	if err != nil {
 		return Manifest{}, err
 	}
-	old, err := f.fs.ReadFile(f.manifest())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Manifest{}, outputError(err)
-	}
-	if err != nil || !bytes.Equal(old, b) {
-		if err := f.remove(f.success()); err != nil { // it would vouch for the old manifest
-			return Manifest{}, err
-		}
-		if err := f.replace("manifest", f.manifest(), b); err != nil {
-			return Manifest{}, fmt.Errorf("manifest: %w", err)
-		}
+	if err := f.publishFile("manifest", f.manifest(), b); err != nil {
+		return Manifest{}, fmt.Errorf("manifest: %w", err)
 	}
 	// Parts and journal are durable since before their names existed; a manifest found here may not be, if its writer died
 	// between rename and sync.
@@ -154,6 +153,21 @@ func (f *Folder) publish() (Manifest, error) {
 		return m, err
 	}
 	return m, f.replace("success", f.success(), nil)
+}
+
+// publishFile writes a file that _SUCCESS vouches for, unless it has this content already.
+func (f *Folder) publishFile(step, path string, b []byte) error {
+	old, err := f.fs.ReadFile(path)
+	if err == nil && bytes.Equal(old, b) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return outputError(err)
+	}
+	if err := f.remove(f.success()); err != nil { // it would vouch for the old content
+		return err
+	}
+	return f.replace(step, path, b)
 }
 
 // ReadManifest reads the manifest of a finished folder. A folder without _SUCCESS is an [IncompleteError] or, without a

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/io/atomicfile"
+	"github.com/ldm-batch/ldm-batch/io/tree"
 )
 
 // Options says how to open a folder.
@@ -42,6 +43,8 @@ type Folder struct {
 	run   Run
 	locks []*lock
 
+	files *tree.Writer
+
 	mu     sync.Mutex
 	states []PartState // of all parts; those outside the shard are as of Open
 }
@@ -62,6 +65,7 @@ func Open(ctx context.Context, dir string, plan Plan, o Options) (_ *Folder, err
 	if f.fs == nil {
 		f.fs = atomicfile.OS
 	}
+	f.files = &tree.Writer{Dir: f.dir, Files: atomicfile.Writer{FS: f.fs, TempDir: f.tmp(), Prefix: f.tmpPrefix(), At: stages("file")}}
 	if err := f.scaffold(); err != nil {
 		return nil, err
 	}
@@ -285,6 +289,9 @@ func (f *Folder) overwrite(o Options) error {
 			return err
 		}
 	}
+	if _, err := f.removeImages(f.images(), nil); err != nil {
+		return err
+	}
 	crashPoint("drop")
 	if err := f.writePlan(); err != nil {
 		return err
@@ -348,12 +355,14 @@ func (f *Folder) takeBack(retryFailed bool) error {
 	return nil
 }
 
-// unpublish removes _SUCCESS, then the manifest, each durably before the next.
+// unpublish removes _SUCCESS, then the manifest, then failed.csv, each durably before the next.
 func (f *Folder) unpublish() error {
-	if err := f.remove(f.success()); err != nil {
-		return err
+	for _, p := range []string{f.success(), f.manifest(), f.failed()} {
+		if err := f.remove(p); err != nil {
+			return err
+		}
 	}
-	return f.remove(f.manifest())
+	return nil
 }
 
 // remove removes files of one folder that exist, and makes that durable.

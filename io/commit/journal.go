@@ -8,6 +8,7 @@ import (
 
 	"github.com/ldm-batch/ldm-batch/io/atomicfile"
 	"github.com/ldm-batch/ldm-batch/io/part"
+	"github.com/ldm-batch/ldm-batch/io/tree"
 )
 
 const journalSchema = "ldm-batch/journal/v1"
@@ -18,6 +19,7 @@ type Entry struct {
 	Part        int    `json:"part"`
 	File        string `json:"file"`
 	Fingerprint string `json:"fingerprint"`
+	Tree        bool   `json:"tree,omitempty"` // the part names image files, which are in the tree
 	part.Stats
 	ModTime int64   `json:"mtime_ns"` // of the part, to see changes without reading it
 	Seconds float64 `json:"seconds"`  // it took to make and write the part
@@ -57,13 +59,18 @@ type PartState struct {
 }
 
 // inspectPart decides whether part i is finished: its entry is good, and the file has the recorded size and time. With
-// another time, or always with rehash, the content is compared with the recorded sha256.
+// another time, or always with rehash, the content is compared with the recorded sha256, and so are the files it names.
 func inspectPart(fsys atomicfile.FS, l layout, p Plan, i int, rehash bool) (PartState, error) {
 	s, touched, err := inspectEntry(fsys, l, p, i)
 	if err != nil || !s.Done || !touched && !rehash {
 		return s, err
 	}
-	if err := part.Check(l.part(i), part.Expect{Size: s.Entry.Bytes, SHA256: s.Entry.SHA256}); err != nil {
+	if s.Entry.Tree {
+		err = new(listing).add(l.part(i), s.Entry.Stats, func(f tree.File) error { return f.Check(l.dir) })
+	} else {
+		err = part.Check(l.part(i), part.Expect{Size: s.Entry.Bytes, SHA256: s.Entry.SHA256})
+	}
+	if err != nil {
 		s.Done, s.Why = false, err.Error()
 	}
 	return s, nil

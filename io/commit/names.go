@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+
+	"github.com/ldm-batch/ldm-batch/io/tree"
 )
 
 // Names in an output folder.
@@ -11,6 +13,7 @@ const (
 	dataName     = "data"
 	manifestName = "_manifest.json"
 	successName  = "_SUCCESS"
+	failedName   = "failed.csv"
 	controlName  = ".ldm-batch"
 	planName     = "plan.json"
 	journalName  = "journal"
@@ -25,6 +28,8 @@ type layout struct{ dir string }
 func (l layout) data() string     { return filepath.Join(l.dir, dataName) }
 func (l layout) manifest() string { return filepath.Join(l.dir, manifestName) }
 func (l layout) success() string  { return filepath.Join(l.dir, successName) }
+func (l layout) failed() string   { return filepath.Join(l.dir, failedName) }
+func (l layout) images() string   { return filepath.Join(l.dir, tree.Name) }
 func (l layout) control() string  { return filepath.Join(l.dir, controlName) }
 func (l layout) plan() string     { return filepath.Join(l.control(), planName) }
 func (l layout) journals() string { return filepath.Join(l.control(), journalName) }

@@ -10,6 +10,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/io/atomicfile"
 	"github.com/ldm-batch/ldm-batch/io/part"
+	"github.com/ldm-batch/ldm-batch/io/tree"
 )
 
 // State is the state of a folder.
@@ -89,6 +90,7 @@ type Report struct {
 	Parts    int       `json:"parts"` // that were read and are good
 	Rows     int64     `json:"rows"`
 	Bytes    int64     `json:"bytes"`
+	Files    int64     `json:"files,omitempty"` // of the tree, that were read; bad ones included
 	Problems []Problem `json:"problems,omitempty"`
 }
 
@@ -105,8 +107,9 @@ func (r Report) Err() error {
 	return exitcode.Errorf(exitcode.Data, "%s: %s: %s%s", r.Dir, p.File, p.Problem, more)
 }
 
-// Verify hashes every finished part, counts its rows as a reader does, compares the manifest with plan and journal, and
-// looks for files in data that do not belong there. Parts that are not finished are a problem only in a published folder.
+// Verify hashes every finished part and every image file that it names, counts its rows as a reader does, compares the
+// manifest with plan and journal and failed.csv with the parts, and looks for files in data, and among the images of a
+// published folder, that do not belong there. Parts that are not finished are a problem only in a published folder.
 func Verify(dir string) (Report, error) {
 	l, fsys := layout{dir}, atomicfile.OS
 	p, err := loadPlan(fsys, l)
@@ -120,6 +123,7 @@ func Verify(dir string) (Report, error) {
 	_, err = fsys.Stat(l.success())
 	published := err == nil
 	states := make([]PartState, len(p.Parts))
+	var files listing
 	known := map[string]bool{}
 	for i := range p.Parts {
 		known[PartFile(i)] = true
@@ -129,6 +133,18 @@ func Verify(dir string) (Report, error) {
 		}
 		if s.Done {
 			if err := readBack(l.part(i), s.Entry.Stats); err != nil {
+				s.Done, s.Why = false, err.Error()
+			}
+		}
+		if s.Done && s.Entry.Tree {
+			err := files.add(l.part(i), s.Entry.Stats, func(x tree.File) error {
+				r.Files++
+				if err := x.Check(dir); err != nil {
+					problem(x.Path, "%v", err)
+				}
+				return nil
+			})
+			if err != nil {
 				s.Done, s.Why = false, err.Error()
 			}
 		}
@@ -160,6 +176,9 @@ func Verify(dir string) (Report, error) {
 		r.State = Finished
 		if err := verifyManifest(fsys, l, p, states); err != nil {
 			problem(manifestName, "%v", err)
+		}
+		if err := files.verify(fsys, l, problem); err != nil {
+			return Report{}, err
 		}
 	}
 	return r, nil

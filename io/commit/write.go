@@ -9,11 +9,13 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/io/atomicfile"
 	"github.com/ldm-batch/ldm-batch/io/part"
+	"github.com/ldm-batch/ldm-batch/io/tree"
 )
 
 // WritePart writes part i and its journal entry. fill appends exactly the rows of the plan, in order; fingerprint and part
 // numbers of the schema are filled in. The part is read back, hashed and counted before it gets its name. If fill returns
-// an error, or anything else fails, nothing of the part remains, and the error of fill is in the chain as it was.
+// an error, or anything else fails, nothing of the part remains, and the error of fill is in the chain as it was. The files
+// that a part of a schema with Files names must be written before, see [Folder.WriteFile].
 func (f *Folder) WritePart(i int, s part.Schema, fill func(*part.Writer) error) (Entry, error) {
 	started := time.Now()
 	if lo, hi := f.Range(); i < lo || i >= hi {
@@ -43,7 +45,13 @@ func (f *Folder) WritePart(i int, s part.Schema, fill func(*part.Writer) error) 
 		return nil
 	}
 	w := atomicfile.Writer{FS: f.fs, TempDir: f.tmp(), Prefix: f.tmpPrefix(), At: stages("part")}
-	err := w.Replace(f.part(i), write, func(tmp string) error { return readBack(tmp, stats) })
+	err := w.Replace(f.part(i), write, func(tmp string) error {
+		err := readBack(tmp, stats)
+		if err == nil && s.Files {
+			err = new(listing).add(tmp, stats, func(x tree.File) error { return x.Present(f.dir) })
+		}
+		return err
+	})
 	if err != nil {
 		err = fmt.Errorf("part %d: %w", i, err)
 		if fillErr != nil && errors.Is(err, fillErr) {
@@ -55,7 +63,7 @@ func (f *Folder) WritePart(i int, s part.Schema, fill func(*part.Writer) error) 
 	if err != nil {
 		return Entry{}, outputError(err)
 	}
-	e := Entry{Schema: journalSchema, Part: i, File: PartFile(i), Fingerprint: f.plan.Fingerprint, Stats: stats,
+	e := Entry{Schema: journalSchema, Part: i, File: PartFile(i), Fingerprint: f.plan.Fingerprint, Tree: s.Files, Stats: stats,
 		ModTime: info.ModTime().UnixNano(), Seconds: time.Since(started).Seconds(), Attempt: f.run.Attempt}
 	b, err := indent(e)
 	if err != nil {

@@ -50,6 +50,11 @@ func (s Schema) arrowSchema() *arrow.Schema {
 	if s.Image {
 		add(colImage, imageType)
 	}
+	if s.Files {
+		add(colPath, arrow.BinaryTypes.String)
+		add(colFileBytes, arrow.PrimitiveTypes.Int64)
+		add(colFileSHA256, arrow.BinaryTypes.String)
+	}
 	add(colWidth, arrow.PrimitiveTypes.Int32)
 	add(colHeight, arrow.PrimitiveTypes.Int32)
 	if s.Sampling {
@@ -62,6 +67,9 @@ func (s Schema) arrowSchema() *arrow.Schema {
 		add(c.Name, extraTypes[c.Type])
 	}
 	add(colStatus, arrow.BinaryTypes.String)
+	if s.Files {
+		add(colReason, arrow.BinaryTypes.String)
+	}
 	add(colError, arrow.BinaryTypes.String)
 	md := pairs(s.metadata())
 	return arrow.NewSchema(fs, &md)
@@ -210,8 +218,11 @@ func parseSchema(a *arrow.Schema) (Schema, error) {
 			return s, fmt.Errorf("schema metadata %s: %w", keyHuggingFace, err)
 		}
 	}
+	payload := true // in front of the sizes; extra columns of any name come behind them
 	for _, f := range a.Fields() {
 		switch f.Name {
+		case colWidth:
+			payload = false
 		case colLabel:
 			s.Label, s.LabelNames = true, hf.Info.Features[colLabel].Names
 		case colLatent:
@@ -223,7 +234,7 @@ func parseSchema(a *arrow.Schema) (Schema, error) {
 		case colSeed:
 			s.Sampling = true
 		default:
-			if reserved[f.Name] {
+			if s.Files = s.Files || payload && f.Name == colPath; s.fixed(f.Name) {
 				continue
 			}
 			c := Column{Name: f.Name, Names: hf.Info.Features[f.Name].Names}

@@ -48,6 +48,9 @@ func (l Latent) elementBytes() int {
 // rowBytes is the share of r in the size of its batch. A null latent of a fixed shape takes its space all the same.
 func (b *batch) rowBytes(r *Row) int {
 	n := len(r.ID) + len(r.Image) + len(r.ImagePath) + len(r.Error) + len(r.SourceSHA256) + 32
+	if b.schema.Files {
+		n += len(r.FileSHA256) + len(reasonOf(r)) + 8
+	}
 	if l := b.schema.Latent; l != nil {
 		if l.Layout == Ragged {
 			n += len(r.Latent) * l.elementBytes()
@@ -78,6 +81,13 @@ func (b *batch) append(r *Row, size int) {
 	}
 	if b.schema.Image {
 		b.image(r)
+	}
+	if b.schema.Files {
+		ok := r.Status == OK
+		b.text(colPath, r.ImagePath, ok)
+		put(b.at(colFileBytes).(*array.Int64Builder), r.FileBytes, ok)
+		b.text(colFileSHA256, r.FileSHA256, ok)
+		b.text(colReason, reasonOf(r), !ok)
 	}
 	put(b.at(colWidth).(*array.Int32Builder), int32(r.Width), r.Width > 0)
 	put(b.at(colHeight).(*array.Int32Builder), int32(r.Height), r.Height > 0)

@@ -2,7 +2,8 @@
 //
 // Concept: a part is one Arrow IPC file with one row per input row, in input order. A row that was skipped or failed stays
 // in its place with its status and error and a null payload. The payload is a latent (float32 or float16, C x H x W in row
-// major order), an encoded image in the struct<bytes, path> layout of Hugging Face datasets, or both. The bytes of a part
+// major order), an encoded image in the struct<bytes, path> layout of Hugging Face datasets, or both; in place of the image
+// there may be path, size and sha256 of a file beside the part. The bytes of a part
 // depend on the schema and the rows alone: no clock, host, version or thread count goes in, and record batches are cut by
 // row count and size only. The layout is described byte by byte in docs/format.md.
 //

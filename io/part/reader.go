@@ -159,7 +159,7 @@ func (r *Reader) batch(i int) ([]Row, error) {
 	extra := 0
 	for c, f := range r.ipc.Schema().Fields() {
 		col := rec.Column(c)
-		if reserved[f.Name] {
+		if r.schema.fixed(f.Name) {
 			err = r.column(rows, f.Name, col)
 		} else {
 			err = extraColumn(rows, extra, col)
@@ -214,9 +214,19 @@ func (r *Reader) column(rows []Row, name string, col arrow.Array) error {
 				row.Status = Status(v)
 			case colError:
 				row.Error = v
+			case colPath:
+				row.ImagePath = v
+			case colFileSHA256:
+				row.FileSHA256 = v
+			case colReason:
+				row.Reason = v
 			}
 		case *array.Int64:
-			row.Label, row.HasLabel = c.Value(i), true
+			if name == colFileBytes {
+				row.FileBytes = c.Value(i)
+			} else {
+				row.Label, row.HasLabel = c.Value(i), true
+			}
 		case *array.Int32:
 			switch v := int(c.Value(i)); name {
 			case colWidth:

@@ -80,10 +80,11 @@ type Meta struct {
 	Part, Parts    int     // ldm.part, ldm.parts
 }
 
-// Schema describes a part. Latent or Image or both are needed.
+// Schema describes a part. Latent or Image or Files are needed; Image and Files exclude each other.
 type Schema struct {
 	Latent     *Latent
 	Image      bool
+	Files      bool     // columns path, file_bytes, file_sha256 and reason: the images are files beside the part
 	Label      bool     // column label
 	LabelNames []string // class names of label; implies Label
 	Sampling   bool     // columns seed, steps, guidance
@@ -114,6 +115,10 @@ type Row struct {
 	// Image is an encoded image file; ImagePath is a name for it, never opened by anyone.
 	Image     []byte
 	ImagePath string
+	// With Schema.Files ImagePath is the path of the image's file, relative to the output folder and with slashes, and these
+	// are its size and the hex digits of its hash.
+	FileBytes  int64
+	FileSHA256 string
 	// Width and Height are the size in pixels of the image: of the source image beside a latent. 0 stores null.
 	Width, Height int
 	Seed          uint64
@@ -123,8 +128,8 @@ type Row struct {
 	Extra         []any  // one value per column of Schema.Extra, nil for null
 	Status        Status
 	Error         string // what went wrong, "" if and only if Status is OK
-	// Reason is a short class of Error for counting, such as "truncated". It is not stored in the row. "" counts under
-	// Error up to its first colon.
+	// Reason is a short class of Error for counting, such as "truncated". It is stored in the row with Schema.Files only.
+	// "" counts under Error up to its first colon.
 	Reason string
 }
 
@@ -135,6 +140,10 @@ const (
 	colLatent      = "latent"
 	colLatentShape = "latent_shape"
 	colImage       = "image"
+	colPath        = "path"
+	colFileBytes   = "file_bytes"
+	colFileSHA256  = "file_sha256"
+	colReason      = "reason"
 	colWidth       = "width"
 	colHeight      = "height"
 	colSeed        = "seed"
@@ -150,7 +159,13 @@ var reserved = map[string]bool{
 	colSeed: true, colSteps: true, colGuidance: true, colSource: true, colStatus: true, colError: true,
 }
 
-// Reserved reports whether name cannot be an extra column because it is a column of the format.
+// fileColumns are reserved where they exist, with Schema.Files; else they are names like others.
+var fileColumns = map[string]bool{colPath: true, colFileBytes: true, colFileSHA256: true, colReason: true}
+
+// fixed reports whether a column of s is one of the format.
+func (s Schema) fixed(name string) bool { return reserved[name] || s.Files && fileColumns[name] }
+
+// Reserved reports whether name cannot be an extra column because it is a column of the format, Schema.Files aside.
 func Reserved(name string) bool { return reserved[name] }
 
 // maxElements bounds one latent, so that a row stays below the 2 GiB that list offsets can address.
@@ -182,8 +197,11 @@ func (s Schema) Validate() error {
 }
 
 func (s Schema) validate() error {
-	if s.Latent == nil && !s.Image {
+	if s.Latent == nil && !s.Image && !s.Files {
 		return fmt.Errorf("part schema: neither latents nor images")
+	}
+	if s.Image && s.Files {
+		return fmt.Errorf("part schema: images both in the part and in files")
 	}
 	if l := s.Latent; l != nil {
 		if err := l.validate(); err != nil {
@@ -203,7 +221,7 @@ func (s Schema) validate() error {
 		switch {
 		case c.Name == "" || !utf8.ValidString(c.Name) || strings.ContainsRune(c.Name, 0):
 			return fmt.Errorf("part schema: column name %q", c.Name)
-		case reserved[c.Name]:
+		case s.fixed(c.Name):
 			return fmt.Errorf("part schema: column name %q is taken by the format", c.Name)
 		case seen[c.Name]:
 			return fmt.Errorf("part schema: column %q is listed twice", c.Name)

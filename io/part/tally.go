@@ -9,13 +9,15 @@ import (
 
 // Stats describes a finished part.
 type Stats struct {
-	Rows    int64    `json:"rows"`
-	OK      int64    `json:"ok"`
-	Skipped int64    `json:"skipped"`
-	Failed  int64    `json:"failed"`
-	Bytes   int64    `json:"bytes"`
-	SHA256  string   `json:"sha256"` // hex
-	Reasons []Reason `json:"reasons,omitempty"`
+	Rows    int64  `json:"rows"`
+	OK      int64  `json:"ok"`
+	Skipped int64  `json:"skipped"`
+	Failed  int64  `json:"failed"`
+	Bytes   int64  `json:"bytes"`
+	SHA256  string `json:"sha256"` // hex
+	// FileBytes adds up the image files that the rows name.
+	FileBytes int64    `json:"file_bytes,omitempty"`
+	Reasons   []Reason `json:"reasons,omitempty"`
 }
 
 // Reason counts skipped and failed rows of one kind.
@@ -43,17 +45,14 @@ func (t *tally) add(r *Row) {
 	switch r.Status {
 	case OK:
 		t.OK++
+		t.FileBytes += r.FileBytes
 		return
 	case Skipped:
 		t.Skipped++
 	case Failed:
 		t.Failed++
 	}
-	why := r.Reason
-	if why == "" {
-		why, _, _ = strings.Cut(r.Error, ":")
-	}
-	why = clip(validUTF8(why), maxReasonBytes)
+	why := reasonOf(r)
 	if t.reasons == nil {
 		t.reasons = map[string]int64{}
 	}
@@ -61,6 +60,15 @@ func (t *tally) add(r *Row) {
 		why = otherReasons
 	}
 	t.reasons[why]++
+}
+
+// reasonOf is the class of a row's error; "" if it has none.
+func reasonOf(r *Row) string {
+	why := r.Reason
+	if why == "" {
+		why, _, _ = strings.Cut(r.Error, ":")
+	}
+	return clip(validUTF8(why), maxReasonBytes)
 }
 
 // stats returns the counts, reasons by falling count, then by name.

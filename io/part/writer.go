@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"regexp"
 
@@ -140,7 +141,7 @@ var hexSHA256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // check enforces the rules of the format on one row.
 func (w *Writer) check(r *Row) error {
 	bad := func(c exitcode.Code, format string, args ...any) error { return exitcode.Errorf(c, format, args...) }
-	payload := len(r.Latent) > 0 || r.Image != nil
+	payload := len(r.Latent) > 0 || r.Image != nil || r.FileBytes != 0 || r.FileSHA256 != ""
 	switch r.Status {
 	case OK:
 		if r.Error != "" {
@@ -181,7 +182,7 @@ func (w *Writer) check(r *Row) error {
 			return err
 		}
 	}
-	if len(r.ID) > maxRowBytes || len(r.Error) > maxRowBytes || len(r.Image) > maxRowBytes {
+	if len(r.ID) > maxRowBytes || len(r.Error) > maxRowBytes || len(r.ImagePath) > maxRowBytes || len(r.Image) > maxRowBytes {
 		return bad(exitcode.Data, "a value above %d bytes", maxRowBytes)
 	}
 	return nil
@@ -216,6 +217,12 @@ func (w *Writer) checkPayload(r *Row) error {
 		}
 	} else if len(r.Latent) > 0 {
 		return exitcode.Errorf(exitcode.Internal, "a latent, but the schema has none")
+	}
+	switch named := r.FileBytes != 0 || r.FileSHA256 != ""; {
+	case w.schema.Files && (r.FileBytes <= 0 || !hexSHA256.MatchString(r.FileSHA256) || !fs.ValidPath(r.ImagePath) || r.ImagePath == "."):
+		return exitcode.Errorf(exitcode.Internal, "an ok row with the file %q of %d bytes, sha256 %q", r.ImagePath, r.FileBytes, r.FileSHA256)
+	case !w.schema.Files && named:
+		return exitcode.Errorf(exitcode.Internal, "a file, but the schema has none")
 	}
 	if w.schema.Image && len(r.Image) == 0 {
 		return exitcode.Errorf(exitcode.Internal, "an ok row without an image")

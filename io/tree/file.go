@@ -32,6 +32,15 @@ func (f File) local(dir string) (string, error) {
 	return filepath.Join(dir, rel), nil
 }
 
+// Present checks that the file is there below the output folder dir, with its size. What is wrong is class data.
+func (f File) Present(dir string) error {
+	path, err := f.local(dir)
+	if err != nil {
+		return err
+	}
+	return stat(path, f.Bytes)
+}
+
 // Check hashes the file below the output folder dir and compares it with what is known of it. A difference is class data.
 func (f File) Check(dir string) error {
 	path, err := f.local(dir)
@@ -74,18 +83,25 @@ func check(path string, want File) error {
 	return compare(path, h.Sum(nil), want.SHA256)
 }
 
-// open opens a regular file of the given size.
-func open(path string, size int64) (*os.File, error) {
+// stat wants a regular file of the given size.
+func stat(path string, size int64) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, exitcode.Errorf(exitcode.Data, "%s: is missing", path)
+		return exitcode.Errorf(exitcode.Data, "%s: is missing", path)
 	case err != nil:
-		return nil, err
+		return err
 	case !info.Mode().IsRegular():
-		return nil, exitcode.Errorf(exitcode.Data, "%s: is not a file", path)
+		return exitcode.Errorf(exitcode.Data, "%s: is not a file", path)
 	case info.Size() != size:
-		return nil, exitcode.Errorf(exitcode.Data, "%s: %d bytes, not %d as recorded", path, info.Size(), size)
+		return exitcode.Errorf(exitcode.Data, "%s: %d bytes, not %d as recorded", path, info.Size(), size)
+	}
+	return nil
+}
+
+func open(path string, size int64) (*os.File, error) {
+	if err := stat(path, size); err != nil {
+		return nil, err
 	}
 	return os.Open(path)
 }

@@ -57,7 +57,7 @@ func TestWrite(t *testing.T) {
 			if err != nil || !bytes.Equal(b, content[strings.TrimPrefix(f.Path, "images/")]) || f.Bytes != int64(len(b)) {
 				t.Errorf("%s: %d bytes, %v", f.Path, len(b), err)
 			}
-			if err := f.Check(dir); err != nil {
+			if err := errors.Join(f.Check(dir), f.Present(dir)); err != nil {
 				t.Error(err)
 			}
 		}
