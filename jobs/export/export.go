@@ -13,6 +13,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/io/commit"
 	"github.com/ldm-batch/ldm-batch/io/part"
+	"github.com/ldm-batch/ldm-batch/io/tree"
 )
 
 // Format is the form of the output.
@@ -143,7 +144,7 @@ func imageSchema(dir string, m commit.Manifest) (part.Schema, error) {
 		return part.Schema{}, err
 	}
 	defer r.Close()
-	if s := r.Schema(); s.Image {
+	if s := r.Schema(); s.Image || s.Files {
 		return s, nil
 	}
 	return part.Schema{}, exitcode.Errorf(exitcode.Data, "%s: its parts hold latents and no images", dir)
@@ -186,9 +187,13 @@ func copyPart(ctx context.Context, dir string, p commit.ManifestPart, add func(p
 		return err
 	}
 	defer r.Close()
+	inTree := r.Schema().Files
 	for row, err := range r.Rows() {
 		if err == nil {
 			err = context.Cause(ctx)
+		}
+		if err == nil && inTree && row.Status == part.OK {
+			row.Image, err = tree.File{Path: row.ImagePath, Bytes: row.FileBytes, SHA256: row.FileSHA256}.Read(dir)
 		}
 		if err == nil {
 			err = add(row)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,11 @@ func png(t *testing.T, i int) []byte {
 // finishedRun writes an output folder with one row for each id; every fifth has failed.
 func finishedRun(t *testing.T, finalize bool) (dir string, images map[string][]byte) {
 	t.Helper()
+	return runOf(t, part.Schema{Image: true, Label: true, LabelNames: []string{"even", "odd"}}, finalize)
+}
+
+func runOf(t *testing.T, schema part.Schema, finalize bool) (dir string, images map[string][]byte) {
+	t.Helper()
 	ctx := context.Background()
 	dir, images = filepath.Join(t.TempDir(), "run"), map[string][]byte{}
 	parts, err := commit.SplitRows(int64(len(ids)), 7)
@@ -57,7 +63,7 @@ func finishedRun(t *testing.T, finalize bool) (dir string, images map[string][]b
 	}
 	defer f.Close()
 	for i, p := range parts {
-		_, err := f.WritePart(i, part.Schema{Image: true, Label: true, LabelNames: []string{"even", "odd"}}, func(w *part.Writer) error {
+		_, err := f.WritePart(i, schema, func(w *part.Writer) error {
 			for k := p.FirstRow; k < p.FirstRow+p.Rows; k++ {
 				r := part.Row{ID: ids[k], Label: k % 2, HasLabel: true, Status: part.OK}
 				if r.ID == "" {
@@ -68,6 +74,13 @@ func finishedRun(t *testing.T, finalize bool) (dir string, images map[string][]b
 				} else {
 					r.Image, r.ImagePath, r.Width, r.Height = png(t, int(k)), "../evil", 8, 4
 					images[fmt.Sprint(k)] = r.Image
+				}
+				if schema.Files && r.Image != nil {
+					file, err := f.WriteFile(fmt.Sprintf("%d/x.png", k), r.Image)
+					if err != nil {
+						return err
+					}
+					r.Image, r.ImagePath, r.FileBytes, r.FileSHA256 = nil, file.Path, file.Bytes, file.SHA256
 				}
 				if err := w.Append(r); err != nil {
 					return err
@@ -87,8 +100,8 @@ func finishedRun(t *testing.T, finalize bool) (dir string, images map[string][]b
 	return dir, images
 }
 
-// tree reads every file below a folder.
-func tree(t *testing.T, dir string) map[string][]byte {
+// contents reads every file below a folder.
+func contents(t *testing.T, dir string) map[string][]byte {
 	t.Helper()
 	out := map[string][]byte{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -108,6 +121,31 @@ func tree(t *testing.T, dir string) map[string][]byte {
 	return out
 }
 
+// TestFromTree exports a run whose images are files: the same comes out as of parts that hold them.
+func TestFromTree(t *testing.T) {
+	dir, _ := finishedRun(t, true)
+	tree, _ := runOf(t, part.Schema{Files: true, Label: true, LabelNames: []string{"even", "odd"}}, true)
+	for _, format := range []Format{PNG, Tar} {
+		var got []map[string][]byte
+		for _, d := range []string{dir, tree} {
+			parent := t.TempDir()
+			if _, err := Export(context.Background(), d, filepath.Join(parent, "out"), Options{Format: format}); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, contents(t, parent))
+		}
+		if len(got[0]) == 0 || !maps.EqualFunc(got[0], got[1], bytes.Equal) {
+			t.Errorf("%s: %d files, of the tree %d, or others", format, len(got[0]), len(got[1]))
+		}
+	}
+	if err := os.WriteFile(filepath.Join(tree, "images", "0", "x.png"), []byte("x"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Export(context.Background(), tree, filepath.Join(t.TempDir(), "out"), Options{Format: PNG}); exitcode.Of(err) != exitcode.Data {
+		t.Errorf("a damaged file: %v", err)
+	}
+}
+
 func TestFiles(t *testing.T) {
 	dir, images := finishedRun(t, true)
 	for _, format := range []Format{PNG, JPEG} {
@@ -122,7 +160,7 @@ func TestFiles(t *testing.T) {
 		if entries, _ := os.ReadDir(parent); len(entries) != 1 {
 			t.Errorf("%s: files beside the output: %v", format, entries)
 		}
-		files := tree(t, filepath.Join(parent, "out"))
+		files := contents(t, filepath.Join(parent, "out"))
 		if len(files) != len(images)+1 {
 			t.Errorf("%s: %d files for %d images", format, len(files), len(images))
 		}
@@ -195,7 +233,7 @@ func TestParquet(t *testing.T) {
 	if _, err := Export(context.Background(), dir, out, Options{Format: Parquet}); err != nil {
 		t.Fatal(err)
 	}
-	if files := tree(t, out); len(files) != 1 || files[filepath.FromSlash("data/train-00000-of-00001.parquet")] == nil {
+	if files := contents(t, out); len(files) != 1 || files[filepath.FromSlash("data/train-00000-of-00001.parquet")] == nil {
 		t.Fatalf("%d files", len(files))
 	}
 	d, err := dataset.Open(context.Background(), dataset.Spec{Path: out, ID: "id", Columns: []string{"error"}}, dataset.Limits{})

@@ -40,7 +40,7 @@ func newParquetSink(path string, m commit.Manifest, s part.Schema) (sink, func()
 		return nil, nil, errors.Join(err, root.Close())
 	}
 	p := &parquetSink{root: root, options: table.Options{Label: s.Label, LabelNames: s.LabelNames}}
-	p.files = max((m.Totals.Bytes+fileBytes-1)/fileBytes, 1)
+	p.files = max((m.Totals.Bytes+m.Totals.FileBytes+fileBytes-1)/fileBytes, 1)
 	p.perFile = max((m.Totals.Rows+p.files-1)/p.files, 1)
 	p.files = max((m.Totals.Rows+p.perFile-1)/p.perFile, 1)
 	if err := p.open(); err != nil {

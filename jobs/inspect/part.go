@@ -24,6 +24,7 @@ type Part struct {
 	Batches  int           `json:"batches"`
 	Latent   *part.Latent  `json:"latent,omitempty"`
 	Image    bool          `json:"image,omitempty"`
+	Files    bool          `json:"files,omitempty"` // the images are files, named by the rows
 	Label    bool          `json:"label,omitempty"`
 	Names    []string      `json:"label_names,omitempty"`
 	Extra    []string      `json:"extra_columns,omitempty"`
@@ -57,7 +58,7 @@ func openPart(path string, trust bool) (*Part, error) {
 	defer r.Close()
 	s := r.Schema()
 	p := &Part{
-		Checked: entry != nil, Batches: r.Batches(), Latent: s.Latent, Image: s.Image, Label: s.Label, Names: s.LabelNames,
+		Checked: entry != nil, Batches: r.Batches(), Latent: s.Latent, Image: s.Image, Files: s.Files, Label: s.Label, Names: s.LabelNames,
 		Metadata: r.Metadata(),
 	}
 	if entry != nil {
@@ -120,6 +121,9 @@ func (p *Part) write(b *strings.Builder) {
 	}
 	if p.Image {
 		b.WriteString("images\n")
+	}
+	if p.Files {
+		b.WriteString("names of image files\n")
 	}
 	if p.Label {
 		fmt.Fprintf(b, "labels, %d class names\n", len(p.Names))
