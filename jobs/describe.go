@@ -119,7 +119,7 @@ func (p *Prepared) Describe() (*Description, error) {
 		d.Memory.ReaderBytes = p.src.(*datasetSource).ds.MemoryBound()
 	case *generateTask:
 		d.Steps = t.gen.Steps()
-		_, h, w := t.gen.LatentShape()
+		_, h, w := t.gen.LatentShape(t.h, t.w)
 		double, tokens := 1, 0
 		if p.model.UNet.Config.UseSpatialTransformer {
 			tokens = 1

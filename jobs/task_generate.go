@@ -22,6 +22,7 @@ type generateTask struct {
 	session *engine.Session
 	gen     *sample.Generator
 	job     *spec.Spec
+	h, w    int           // pixels of an image
 	tape    *sample.Tape  // recorded noise, or nil
 	tapeOf  *weights.File // stays open while the tape is used
 	seconds func() map[string]float64
@@ -32,11 +33,17 @@ func newGenerateTask(s *engine.Session, job *spec.Spec, rows int64, seconds func
 		Name: job.Sampler.Name, Steps: job.Sampler.Steps, Eta: job.Sampler.Eta, Guidance: job.Sampler.Guidance,
 		Spacing: job.Sampler.Spacing, Temperature: job.Sampler.Temperature,
 	}
-	gen, err := sample.NewGenerator(s, c, job.Sample.Size.H, job.Sample.Size.W)
+	gen, err := sample.NewGenerator(s, c)
 	if err != nil {
 		return nil, err
 	}
-	t := &generateTask{session: s, gen: gen, job: job, seconds: seconds}
+	t := &generateTask{session: s, gen: gen, job: job, h: job.Sample.Size.H, w: job.Sample.Size.W, seconds: seconds}
+	if t.h == 0 || t.w == 0 {
+		t.h, t.w = gen.DefaultSize()
+	}
+	if err := gen.CheckSize(t.h, t.w); err != nil {
+		return nil, err
+	}
 	count, classes := sample.ClassCount(s.Model)
 	switch {
 	case job.Sample.Task == "uncond" && classes:
@@ -67,7 +74,7 @@ func (t *generateTask) openTape(rows int64) error {
 	if err != nil {
 		return fmt.Errorf("spec.sampler.noise_from: %w", err)
 	}
-	c, h, w := t.gen.LatentShape()
+	c, h, w := t.gen.LatentShape(t.h, t.w)
 	stochastic := t.job.Sampler.Name == "ddpm" || t.job.Sampler.Eta > 0
 	tape, err := sample.OpenTape(f, c, h, w, t.gen.Steps(), stochastic)
 	if err == nil && int64(tape.Rows()) < rows {
@@ -88,15 +95,14 @@ func (t *generateTask) schema() part.Schema {
 func (t *generateTask) stages() map[string]float64 { return t.seconds() }
 
 func (t *generateTask) cost(*item) int64 {
-	h, w := t.gen.Size()
-	return int64(h) * int64(w) * (3*4 + 3 + 3) // floats, bytes, file
+	return int64(t.h) * int64(t.w) * (3*4 + 3 + 3) // floats, bytes, file
 }
 
 // newWorker encodes images after compute; there is nothing to prepare.
 func (t *generateTask) newWorker() (prepare, finish func(*item)) {
 	var img picture.Image
 	var file bytes.Buffer
-	return func(it *item) { it.h, it.w = t.gen.Size() }, func(it *item) {
+	return func(it *item) { it.h, it.w = t.h, t.w }, func(it *item) {
 		img.W, img.H = it.w, it.h
 		if n := 3 * it.h * it.w; cap(img.Pix) < n {
 			img.Pix = make([]uint8, n)
@@ -150,7 +156,7 @@ func (t *generateTask) compute(ctx context.Context, batch []*item) error {
 	if t.tape != nil {
 		noise = t.tape.Slice(rows)
 	}
-	images, err := t.gen.Generate(ctx, n, cond, uncond, noise)
+	images, err := t.gen.Generate(ctx, sample.Request{N: n, H: t.h, W: t.w, Cond: cond, Uncond: uncond, Noise: noise})
 	if err != nil {
 		return fmt.Errorf("%s and %d more rows: %w", batch[0].where, len(batch)-1, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/ldm-batch/ldm-batch/internal/engine"
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/nn"
 )
 
@@ -13,6 +14,22 @@ type Condition struct {
 	Tokens  int
 	Concat  []float32 // N x channels x H x W, beside the latent's channels
 	Y       []float32 // N class numbers added to the time embedding
+}
+
+// DenoiserSpec says what a denoiser is made for.
+type DenoiserSpec struct {
+	N, H, W int // latents, and the cells of one
+	Cond    Condition
+	Uncond  *Condition   // what guidance starts from; nil for none
+	Config  Config       // guidance and the reuse of features
+	Tiles   *TileConfig  // nil: the full frame
+	Patches *PatchConfig // nil: the full frame
+}
+
+// network predicts the noise of a batch, which may be a doubled one.
+type network interface {
+	Denoiser
+	Pair
 }
 
 // unet is the denoiser of a latent diffusion model for one batch.
@@ -27,28 +44,32 @@ type unet struct {
 
 // newUNet compiles the U-Net for n latents of h x w cells.
 func newUNet(s *engine.Session, n, h, w int, c Condition) (*unet, error) {
-	net, err := s.UNet(n, h, w, c.Tokens)
-	if err != nil {
-		return nil, err
-	}
 	cfg := s.Model.UNet.Config
-	extra := len(c.Concat) / (n * h * w)
-	u := &unet{net: net, cond: c, n: n, latent: cfg.InChannels - extra, inputs: map[string][]float32{}}
-	if u.latent != cfg.OutChannels {
-		return nil, fmt.Errorf("the U-Net takes %d channels and gives %d; the condition brings %d, not the difference", cfg.InChannels, cfg.OutChannels, extra)
-	}
-	if c.Context != nil {
-		u.inputs["context"] = c.Context
-	}
-	if cfg.NumClasses > 0 {
-		if c.Y == nil {
-			return nil, fmt.Errorf("the U-Net is conditioned on classes and no class was given")
-		}
-		u.inputs["y"] = c.Y
+	u := &unet{cond: c, n: n, latent: cfg.OutChannels, inputs: map[string][]float32{}}
+	if extra := cfg.InChannels - cfg.OutChannels; len(c.Concat) != n*extra*h*w {
+		return nil, fmt.Errorf("the U-Net takes %d channels beside the latent's %d; the concatenated condition holds %d numbers, not those of %d x %d x %d x %d",
+			extra, cfg.OutChannels, len(c.Concat), n, extra, h, w)
 	}
 	if c.Concat != nil {
 		u.joined = make([]float32, n*cfg.InChannels*h*w)
 	}
+	if c.Context != nil {
+		if want := n * c.Tokens * cfg.ContextDim; len(c.Context) != want {
+			return nil, fmt.Errorf("the context holds %d numbers, not those of %d x %d x %d", len(c.Context), n, c.Tokens, cfg.ContextDim)
+		}
+		u.inputs["context"] = c.Context
+	}
+	if cfg.NumClasses > 0 {
+		if len(c.Y) != n {
+			return nil, fmt.Errorf("the U-Net is conditioned on classes and %d were given for %d latents", len(c.Y), n)
+		}
+		u.inputs["y"] = c.Y
+	}
+	net, err := s.UNet(n, h, w, c.Tokens)
+	if err != nil {
+		return nil, err
+	}
+	u.net = net
 	return u, nil
 }
 
@@ -91,24 +112,41 @@ func joinConditions(uncond, cond Condition) (Condition, error) {
 	}, nil
 }
 
-// NewDenoiser makes the denoiser of a model for n latents of h x w cells. With a guidance scale other than 1 and an
-// unconditional condition, every prediction is one call on the doubled batch.
-func NewDenoiser(s *engine.Session, n, h, w int, cond Condition, uncond *Condition, guidance float64) (Denoiser, error) {
-	if s.Model.UNet == nil {
-		return nil, fmt.Errorf("%s: the configuration has no U-Net", s.Model.Config.Path)
+// NewDenoiser makes the denoiser of a model for one batch. With a guidance scale other than 1 and an unconditional
+// condition, every prediction is one call on the doubled batch.
+func NewDenoiser(s *engine.Session, d DenoiserSpec) (Denoiser, error) {
+	m := s.Model
+	switch {
+	case m.UNet == nil:
+		return nil, fmt.Errorf("%s: the configuration has no U-Net", m.Config.Path)
+	case m.Config.Diffusion != nil && m.Config.Diffusion.ConditioningKey == nn.Hybrid:
+		return nil, exitcode.Errorf(exitcode.Usage, "%s: conditioning_key hybrid is not supported; concat, crossattn and adm are", m.Config.Path)
+	case d.Tiles != nil && d.Patches != nil:
+		return nil, exitcode.Errorf(exitcode.Usage, "tiles and patches exclude each other")
 	}
-	if uncond == nil || guidance == 1 {
-		return newUNet(s, n, h, w, cond)
+	if d.Uncond == nil || d.Config.Guidance == 1 {
+		return newNetwork(s, d, d.N, d.Cond)
 	}
-	both, err := joinConditions(*uncond, cond)
+	both, err := joinConditions(*d.Uncond, d.Cond)
 	if err != nil {
 		return nil, err
 	}
-	u, err := newUNet(s, 2*n, h, w, both)
+	pair, err := newNetwork(s, d, 2*d.N, both)
 	if err != nil {
 		return nil, err
 	}
-	return &Guided{Pair: u, Scale: guidance}, nil
+	return &Guided{Pair: pair, Scale: d.Config.Guidance}, nil
+}
+
+// newNetwork makes the network that a batch of n, doubled or not, goes through.
+func newNetwork(s *engine.Session, d DenoiserSpec, n int, c Condition) (network, error) {
+	switch {
+	case d.Tiles != nil:
+		return newTiled(s, n, d.H, d.W, c, *d.Tiles)
+	case d.Patches != nil:
+		return newPatched(s, n, d.H, d.W, c, *d.Patches)
+	}
+	return newUNet(s, n, d.H, d.W, c)
 }
 
 // ModelSchedule is the schedule of a model: that of its configuration, with the tables of the checkpoint where it has them.

@@ -77,6 +77,11 @@ func (f *fixture) condition(name string) Condition {
 	return Condition{Concat: v}
 }
 
+// denoiser is that of the case's condition for a batch of latents.
+func (f *fixture) denoiser(shape []int, c Config) (Denoiser, error) {
+	return NewDenoiser(f.session, DenoiserSpec{N: shape[0], H: shape[2], W: shape[3], Cond: f.cond, Uncond: f.uncond, Config: c})
+}
+
 func (f *fixture) near(t *testing.T, what string, got []float32, want string) {
 	t.Helper()
 	golden.Near(t, "ldm/"+f.Name+" "+what, got, f.Values(want), 1e-5)
@@ -109,7 +114,7 @@ func TestGoldenSampling(t *testing.T) {
 		}
 		t.Run("eps", func(t *testing.T) {
 			x, shape := f.Tensor("x_T")
-			d, err := NewDenoiser(f.session, shape[0], shape[2], shape[3], f.cond, nil, 1)
+			d, err := f.denoiser(shape, Config{Guidance: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -175,7 +180,7 @@ func (f *fixture) sample(t *testing.T, cfg Config, name, from string, h Hooks) {
 func (f *fixture) run(t *testing.T, cfg Config, name, from string, h Hooks) []float32 {
 	t.Helper()
 	x, shape := f.Tensor(from)
-	d, err := NewDenoiser(f.session, shape[0], shape[2], shape[3], f.cond, f.uncond, cfg.Guidance)
+	d, err := f.denoiser(shape, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,7 +393,7 @@ func (f *fixture) start(t *testing.T) {
 	x := make([]float32, len(x0))
 	f.sched.Diffuse(x, x0, f.Values("start.noise"), p.Time(p.Steps()-last))
 	f.near(t, "start.x_t", x, "start.x_t")
-	d, err := NewDenoiser(f.session, shape[0], shape[2], shape[3], f.cond, nil, 1)
+	d, err := f.denoiser(shape, Config{Guidance: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

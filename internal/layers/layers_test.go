@@ -29,12 +29,12 @@ var layers = []struct {
 	{"examples", []string{"+jobs", "+io", "+internal"}},
 
 	{"jobs", []string{"jobs/spec", "encode", "sample", "eval", "+io", "internal/engine", "internal/nn", "internal/plan", "internal/cpu",
-		"internal/cpu/kernel", "internal/gpu", "internal/weights", "internal/exitcode"}},
+		"internal/cpu/kernel", "internal/gpu", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"jobs/spec", []string{"internal/exitcode"}},
 
-	{"sample", []string{"encode", "internal/engine", "internal/nn", "internal/weights", "internal/exitcode"}},
+	{"sample", []string{"encode", "internal/engine", "internal/nn", "internal/patch", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"eval", []string{"io/resize", "internal/engine", "internal/nn", "internal/weights", "internal/exitcode"}},
-	{"encode", []string{"internal/engine", "internal/nn", "internal/weights", "internal/exitcode"}},
+	{"encode", []string{"internal/engine", "internal/nn", "internal/patch", "internal/weights", "internal/exitcode"}},
 
 	{"internal/engine", []string{"internal/nn", "internal/plan", "internal/exitcode"}},
 	{"internal/nn", []string{"internal/ir", "internal/weights", "internal/exitcode"}},
@@ -44,6 +44,8 @@ var layers = []struct {
 	{"internal/plan", []string{"internal/ir", "internal/exitcode"}},
 	{"internal/ir", nil},
 	{"internal/weights", []string{"internal/exitcode"}},
+	{"internal/patch", []string{"internal/exitcode"}},
+	{"internal/wordpiece", []string{"internal/exitcode"}},
 	{"internal/exitcode", nil},
 
 	{"io", []string{"internal/exitcode"}}, // knows no model
@@ -70,6 +72,7 @@ var libraries = []struct {
 	{"github.com/klauspost/compress/", []string{"io"}},
 	{"github.com/andybalholm/brotli", []string{"io"}},
 	{"github.com/pierrec/lz4/", []string{"io"}},
+	{"golang.org/x/text/", []string{"internal/wordpiece"}},
 	{"golang.org/x/image/", []string{"io/picture"}},
 	{"gorgonia.org/gorgonia", []string{"internal/ir"}},
 	{"gorgonia.org/tensor", []string{"internal/ir"}},
