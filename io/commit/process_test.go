@@ -39,6 +39,10 @@ func TestMain(m *testing.M) {
 		fmt.Println("held")
 		bufio.NewReader(os.Stdin).ReadString('\n')
 		f.Close()
+	case "tree":
+		if err := treeJob(dir, treePlan("x"), Options{RetryFailed: true}, 0); err != nil {
+			panic(err)
+		}
 	case "job":
 		if err := job(dir, p, Options{RetryFailed: true}, false); err != nil {
 			panic(err)
