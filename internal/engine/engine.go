@@ -27,7 +27,7 @@ const kept = 6
 
 // Session is a model on a backend.
 type Session struct {
-	Model *nn.Model
+	Model *nn.Model // nil for a network that is no latent diffusion model
 
 	device   plan.Model
 	networks map[string]*Network
@@ -37,7 +37,14 @@ type Session struct {
 
 // New starts a session.
 func New(m *nn.Model, b plan.Backend) *Session {
-	return &Session{Model: m, device: b.NewModel(m), networks: map[string]*Network{}, seconds: map[string]float64{}}
+	s := NewWeights(m, b)
+	s.Model = m
+	return s
+}
+
+// NewWeights starts a session of any weights, for graphs that are given to [Session.Network].
+func NewWeights(w plan.WeightSource, b plan.Backend) *Session {
+	return &Session{device: b.NewModel(w), networks: map[string]*Network{}, seconds: map[string]float64{}}
 }
 
 // Close frees compiled networks and packed weights.
