@@ -88,6 +88,9 @@ func gradientCases() []gradientCase {
 		unary("slice last", func(x *Tensor) *Tensor { return SliceLast(x, 2, 3) }, 2, 3, 5),
 		unary("slice of a vector", func(x *Tensor) *Tensor { return SliceLast(x, 0, 4) }, 5),
 		unary("upsample", Upsample2, 2, 3, 3, 5), unary("average pool", AvgPool2, 2, 3, 4, 6),
+		unary("relu", ReLU, 3, 7), unary("average pool of 3x3", AvgPool3, 2, 3, 4, 5), unary("pixel mean", PixelMean, 2, 3, 4, 5),
+		unary("max pool", func(x *Tensor) *Tensor { return MaxPool(x, Pool{3, 2, 0}) }, 2, 2, 7, 6),
+		unary("max pool with padding", func(x *Tensor) *Tensor { return MaxPool(x, Pool{3, 1, 1}) }, 1, 3, 4, 5),
 		unary("tokens", Tokens, 2, 3, 4, 5), unary("untokens", func(x *Tensor) *Tensor { return Untokens(x, 3, 4) }, 2, 12, 5),
 		{
 			name: "embed", skip: []string{"ids"}, values: map[string][]float64{"ids": {4, 0, 4, 2, 1, 4}},

@@ -65,7 +65,7 @@ func arena(l *lowering) error {
 func overwritten(s *Step, i int) *Value {
 	var v *Value
 	switch s.Kind {
-	case SiLU, GELU, Scale, Add, AddSample, AddRows, Modulate:
+	case SiLU, GELU, ReLU, Scale, Add, AddSample, AddRows, Modulate:
 		v = s.In[0]
 	case Conv, Linear:
 		v = s.Residual

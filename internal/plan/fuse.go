@@ -126,14 +126,11 @@ func fuseEpilogueOpt(l *lowering) error {
 					continue
 				}
 				s.SampleBias = n.In[1]
-			case SiLU, GELU:
+			case SiLU, GELU, ReLU:
 				if s.Act != NoAct || s.GEGLU || !whole(n.In[0]) {
 					continue
 				}
-				s.Act = ActSiLU
-				if n.Kind == GELU {
-					s.Act = ActGELU
-				}
+				s.Act = acts[n.Kind]
 			case Add:
 				if len(n.In) != 2 || n.In[0].Root() == n.In[1].Root() {
 					continue
@@ -161,6 +158,9 @@ func fuseEpilogueOpt(l *lowering) error {
 	}
 	return nil
 }
+
+// acts are the activations of an epilogue by the step that they stand for.
+var acts = map[Kind]Act{SiLU: ActSiLU, GELU: ActGELU, ReLU: ActReLU}
 
 // mergeOpt joins the projections of one input that feed one attention into a single product with the parts side by side;
 // attention reads them as column ranges.

@@ -68,9 +68,9 @@ func importProgram(l *lowering) error {
 
 // same maps operations that become a step of their own without attributes.
 var same = map[ir.Kind]Kind{
-	ir.KindSiLU: SiLU, ir.KindGELU: GELU, ir.KindGEGLU: GEGLU, ir.KindAdd: Add, ir.KindAddChannels: AddSample,
+	ir.KindSiLU: SiLU, ir.KindGELU: GELU, ir.KindReLU: ReLU, ir.KindGEGLU: GEGLU, ir.KindAdd: Add, ir.KindAddChannels: AddSample,
 	ir.KindModulate: Modulate, ir.KindConcat: Concat, ir.KindUpsample2: Upsample, ir.KindAvgPool2: AvgPool,
-	ir.KindTimeEmbedding: TimeEmbedding, ir.KindGaussianSample: GaussianSample,
+	ir.KindAvgPool3: AvgPool3, ir.KindPixelMean: PixelMean, ir.KindTimeEmbedding: TimeEmbedding, ir.KindGaussianSample: GaussianSample,
 }
 
 // step translates one operation; the caller sets name and output.
@@ -118,6 +118,9 @@ func (l *lowering) step(n ir.Node, in []*Value) (*Step, error) {
 			s.In = append(s.In, v)
 		}
 		return s, nil
+	case ir.KindMaxPool:
+		p := op.Pool()
+		return &Step{Kind: MaxPool, In: in, Window: Window{KH: p.Kernel, KW: p.Kernel, Stride: p.Stride, Top: p.Pad, Left: p.Pad}}, nil
 	case ir.KindScale:
 		return &Step{Kind: Scale, In: in, Factor: op.Scale}, nil
 	case ir.KindAddRows:

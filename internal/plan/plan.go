@@ -102,6 +102,7 @@ const (
 	Attention      Kind = "attention"       // q, k, v
 	SiLU           Kind = "silu"            // x
 	GELU           Kind = "gelu"            // x
+	ReLU           Kind = "relu"            // x
 	GEGLU          Kind = "geglu"           // x
 	Scale          Kind = "scale"           // x
 	Add            Kind = "add"             // a, b, ...
@@ -112,6 +113,9 @@ const (
 	Slice          Kind = "slice"           // x; columns From..To
 	Upsample       Kind = "upsample"        // x
 	AvgPool        Kind = "avg_pool"        // x
+	AvgPool3       Kind = "avg_pool3"       // x
+	MaxPool        Kind = "max_pool"        // x; Window
+	PixelMean      Kind = "pixel_mean"      // x (N,C,H,W), to (N,C)
 	Embed          Kind = "embed"           // ids; Weights: table
 	TimeEmbedding  Kind = "time_embedding"  // t
 	CodeIndex      Kind = "code_index"      // z; Weights: codebook
@@ -129,9 +133,10 @@ const (
 	NoAct Act = iota
 	ActSiLU
 	ActGELU
+	ActReLU
 )
 
-// Window describes a convolution's geometry.
+// Window describes the geometry of a convolution or a pooling.
 type Window struct {
 	KH, KW, Stride, Top, Left int
 	Upsample                  bool // the input is read as its nearest-neighbour doubling

@@ -112,6 +112,14 @@ func TestFusion(t *testing.T) {
 		}, "load conv add concat store"},
 		{"gate", func(g *ir.Graph) *ir.Tensor { return ir.GEGLU(lin(g, g.Input("x", 1, 3, 8), "l", 16)) }, "load linear(geglu) store"},
 		{"activation", func(g *ir.Graph) *ir.Tensor { return ir.GELU(lin(g, g.Input("x", 1, 3, 8), "l", 16)) }, "load linear(gelu) store"},
+		{"rectified", func(g *ir.Graph) *ir.Tensor {
+			x := g.Input("x", 1, 8, 4, 4)
+			return ir.PixelMean(ir.MaxPool(ir.ReLU(conv(g, ir.AvgPool3(ir.ReLU(conv(g, x, "c", 3))), "d", 1)), ir.Pool{Kernel: 3, Stride: 1}))
+		}, "load conv(relu) avg_pool3 linear(relu) max_pool pixel_mean store"},
+		{"a residual before the activation keeps it apart", func(g *ir.Graph) *ir.Tensor {
+			x := g.Input("x", 1, 8, 4, 4)
+			return ir.ReLU(ir.Add(conv(g, x, "c", 3), x))
+		}, "load conv(residual) relu store"},
 		{"keys and values of a context", attention(3), "load load linear linear(2 parts) attention linear(residual) store"},
 		{"a single key", attention(1), "load load linear linear add_sample store"},
 		{"one head", func(g *ir.Graph) *ir.Tensor {

@@ -49,6 +49,7 @@ func (s *Step) fused() string {
 	add(s.ScaleShift != nil, "modulate")
 	add(s.SiLU || s.Act == ActSiLU, "silu")
 	add(s.Act == ActGELU, "gelu")
+	add(s.Act == ActReLU, "relu")
 	add(s.GEGLU, "geglu")
 	add(s.SampleBias != nil, "sample")
 	add(s.Residual != nil, "residual")
