@@ -1,6 +1,10 @@
 package sample
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+)
 
 // KnownNoise is a [Noise] with numbers that bring a known region to each step's time.
 type KnownNoise interface {
@@ -35,7 +39,7 @@ func (m *Keep) Hooks(p *Sampler) (Hooks, error) {
 	}
 	noise, ok := m.Noise.(KnownNoise)
 	if !ok {
-		return Hooks{}, fmt.Errorf("known region: the noise has none for known regions")
+		return Hooks{}, exitcode.Errorf(exitcode.Usage, "known region: the noise has none for known regions")
 	}
 	m.known, m.noise, m.sched = make([]float32, len(m.Known)), make([]float32, len(m.Known)), p.sched
 	mix := func(k, t int, x []float32) error {
