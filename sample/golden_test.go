@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,18 +16,23 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/golden"
 	"github.com/ldm-batch/ldm-batch/internal/nn"
 	"github.com/ldm-batch/ldm-batch/internal/nn/goldencase"
+	"github.com/ldm-batch/ldm-batch/internal/patch"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 )
 
 // recorded plays a noise tape of a reference run.
 type recorded struct {
-	steps []float32
-	size  int
+	steps, known []float32
+	size         int
 }
 
 func (r recorded) Initial([]float32) error { return fmt.Errorf("x_T is given") }
 func (r recorded) Step(k int, dst []float32) error {
 	copy(dst, r.steps[k*r.size:(k+1)*r.size])
+	return nil
+}
+func (r recorded) Known(k int, dst []float32) error {
+	copy(dst, r.known[k*r.size:(k+1)*r.size])
 	return nil
 }
 
@@ -38,6 +44,19 @@ type fixture struct {
 	sched   *Schedule
 	cond    Condition
 	uncond  *Condition
+	used    map[string]bool // entries that were read
+}
+
+// Tensor notes that an entry was read.
+func (f *fixture) Tensor(name string) ([]float32, []int) {
+	f.used[name] = true
+	return f.Case.Tensor(name)
+}
+
+// Values is Tensor without the shape.
+func (f *fixture) Values(name string) []float32 {
+	v, _ := f.Tensor(name)
+	return v
 }
 
 func newFixture(t *testing.T, c *goldencase.Case) *fixture {
@@ -50,7 +69,7 @@ func newFixture(t *testing.T, c *goldencase.Case) *fixture {
 	m := c.Model(nn.Options{Weights: weights.Auto})
 	s := engine.New(m, b)
 	t.Cleanup(s.Close)
-	f := &fixture{Case: c, session: s}
+	f := &fixture{Case: c, session: s, used: map[string]bool{}}
 	if f.first, err = encode.New(s); err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +166,23 @@ func TestGoldenSampling(t *testing.T) {
 		}
 		if c.Has("nonsquare.x_T") {
 			t.Run("nonsquare", f.nonsquare)
+		}
+		for _, name := range []string{"patches", "patches_tie"} {
+			if c.Has(name + ".weighting") {
+				t.Run(name, func(t *testing.T) { f.patches(t, name) })
+			}
+		}
+		t.Run("alone", f.alone)
+		if c.Has("index_margin_min") {
+			if m := f.Values("index_margin_min"); !(m[0] > 1e-4) {
+				t.Errorf("the reference's choice of codes is a matter of rounding: margin %g", m[0])
+			}
+		}
+		for _, x := range c.IO.Tensors() {
+			training := strings.HasPrefix(x.Name, "train.") || strings.HasPrefix(x.Name, "grad")
+			if !training && !f.used[x.Name] {
+				t.Errorf("entry %s was not compared", x.Name)
+			}
 		}
 	})
 }
@@ -291,54 +327,248 @@ func findTies(z []float32, shape []int, codes []float32, step int) []tie {
 	return ties
 }
 
-// conditioner compares what the model's conditioner computes where the inputs are recorded in its own form.
-func (f *fixture) conditioner(t *testing.T) {
-	if f.Has("class_label") {
-		var labels []int64
-		for _, v := range f.Values("class_label") {
-			labels = append(labels, int64(v))
+// input makes a condition from rows of the recorded inputs of the model's conditioner.
+func (f *fixture) input(rows ...int) (Condition, error) {
+	pick := func(name string) ([]float32, []int) {
+		v, shape := f.Tensor(name)
+		size := len(v) / shape[0]
+		var out []float32
+		for _, r := range rows {
+			out = append(out, v[r*size:(r+1)*size]...)
 		}
-		c, err := ClassCondition(f.session, labels)
+		return out, shape
+	}
+	tokens := func(name string) (rows [][]int) {
+		v, shape := pick(name)
+		for i := 0; i < len(v); i += shape[1] {
+			row := make([]int, shape[1])
+			for j := range row {
+				row[j] = int(v[i+j])
+			}
+			rows = append(rows, row)
+		}
+		return rows
+	}
+	s, m := f.session, f.session.Model
+	_, classes := ClassCount(m)
+	_, semantic := SemanticClasses(m)
+	switch {
+	case classes:
+		v, _ := pick("class_label")
+		labels := make([]int64, len(v))
+		for i := range v {
+			labels[i] = int64(v[i])
+		}
+		return ClassCondition(s, labels)
+	case CanText(m):
+		return TextCondition(s, tokens("tokens"))
+	case CanLayout(m):
+		return LayoutCondition(s, tokens("tokens"))
+	case semantic:
+		v, shape := pick("segmentation")
+		size := shape[1] * shape[2]
+		maps := make([][]uint8, len(rows))
+		for i, l := range v {
+			maps[i/size] = append(maps[i/size], uint8(l))
+		}
+		return SemanticCondition(s, maps, shape[1], shape[2])
+	case CanSuperres(m):
+		v, shape := pick("lr_image")
+		return SuperresCondition(s, v, len(rows), shape[2], shape[3])
+	case CanInpaint(m):
+		v, shape := pick("image")
+		for i := range v { // the script's images are in [0, 1]
+			v[i] = v[i]*2 - 1
+		}
+		mask, _ := pick("mask")
+		return InpaintCondition(s, v, mask, len(rows), shape[2], shape[3])
+	}
+	return Condition{}, nil
+}
+
+// conditioner compares the conditions of the recorded inputs, also of every row alone.
+func (f *fixture) conditioner(t *testing.T) {
+	if !f.Has("cond") {
+		if m := f.session.Model; m.Conditioner.Config.Kind != nn.Unconditional {
+			t.Errorf("no condition recorded for a conditioner of kind %s", m.Conditioner.Config.Kind)
+		}
+		return
+	}
+	_, shape := f.Tensor("cond")
+	all := make([]int, shape[0])
+	for i := range all {
+		all[i] = i
+	}
+	c, err := f.input(all...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := append(slices.Clone(c.Context), c.Concat...)
+	f.near(t, "cond", values, "cond")
+	var alone Condition
+	for i := range all {
+		one, err := f.input(i)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.near(t, "cond", c.Context, "cond")
+		alone.Context, alone.Concat = append(alone.Context, one.Context...), append(alone.Concat, one.Concat...)
+	}
+	if !slices.Equal(alone.Context, c.Context) || !slices.Equal(alone.Concat, c.Concat) {
+		t.Error("rows alone have other conditions than in one batch")
+	}
+	switch {
+	case f.Has("null_label"):
 		null, _ := NullClass(f.session.Model)
 		if got := f.Values("null_label")[0]; int64(got) != null {
 			t.Errorf("null class %d, want %g", null, got)
 		}
-		return
-	}
-	for _, name := range []string{"tokens", "segmentation"} {
-		if !f.Has(name) {
-			continue
-		}
-		in, shape := f.Tensor(name)
-		h, w := 1, 1
-		if name == "segmentation" {
-			h, w = shape[1], shape[2]
-			in = oneHot(in, shape[0], f.Config.Conditioner.InChannels)
-		}
-		net, err := f.session.Conditioner(shape[0], h, w)
+		u, err := ClassCondition(f.session, []int64{null, null})
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := net.Run(map[string][]float32{name: in})
+		f.near(t, "uncond", u.Context, "uncond")
+	case f.Has("null_tokens"):
+		v, shape := f.Tensor("null_tokens")
+		rows := make([][]int, shape[0])
+		for i := range v {
+			rows[i/shape[1]] = append(rows[i/shape[1]], int(v[i]))
+		}
+		u, err := TextCondition(f.session, rows)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.near(t, "cond", out[0], "cond")
+		f.near(t, "uncond", u.Context, "uncond")
 	}
 }
 
-// oneHot turns label maps (N,H,W) into planes (N,classes,H,W).
-func oneHot(labels []float32, n, classes int) []float32 {
-	cells := len(labels) / n
-	out := make([]float32, len(labels)*classes)
-	for i, l := range labels {
-		out[(i/cells*classes+int(l))*cells+i%cells] = 1
+// row is row i of a condition for n rows.
+func (c Condition) row(i, n int) Condition {
+	cut := func(v []float32) []float32 {
+		if v == nil {
+			return nil
+		}
+		return v[i*len(v)/n : (i+1)*len(v)/n]
 	}
-	return out
+	return Condition{Context: cut(c.Context), Tokens: c.Tokens, Concat: cut(c.Concat), Y: cut(c.Y)}
+}
+
+// alone generates two rows in one batch and one by one: the images must be the same bytes, with a condition, guidance where the
+// case has it, a known region and a start from an image.
+func (f *fixture) alone(t *testing.T) {
+	_, shape := f.Tensor("x_T")
+	n, size := shape[0], shape[1]*shape[2]*shape[3]
+	gen, err := NewGenerator(f.session, Config{Name: "ddim", Steps: 4, Eta: 1, Guidance: 2, Temperature: 1, Spacing: "uniform"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, mask := make([]float32, n*size), make([]float32, n*shape[2]*shape[3])
+	Normal(1, "known", 0, known)
+	for i := range mask {
+		mask[i] = float32(i % 2)
+	}
+	ids := []string{"a", "b", "c", "d"}[:n]
+	request := func(rows []string, cond Condition, uncond *Condition, kind string, from int) Request {
+		k := len(rows)
+		r := Request{N: k, H: shape[2] * gen.Factor(), W: shape[3] * gen.Factor(), Cond: cond, Uncond: uncond, Noise: RowNoise{Seed: 7, Rows: rows}}
+		z, m := known[from*size:(from+k)*size], mask[from*len(mask)/n:(from+k)*len(mask)/n]
+		switch kind {
+		case "start":
+			r.Init, r.Last = z, 2
+		case "known":
+			r.Known, r.Mask = z, m
+		}
+		return r
+	}
+	for _, kind := range []string{"noise", "start", "known"} {
+		out, err := gen.Generate(context.Background(), request(ids, f.cond, f.uncond, kind, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := slices.Clone(out)
+		for i := range n {
+			var uncond *Condition
+			if f.uncond != nil {
+				u := f.uncond.row(i, n)
+				uncond = &u
+			}
+			one, err := gen.Generate(context.Background(), request(ids[i:i+1], f.cond.row(i, n), uncond, kind, i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(one, all[i*len(one):(i+1)*len(one)]) {
+				t.Errorf("%s: row %d alone differs from the same row in a batch of %d", kind, i, n)
+			}
+		}
+	}
+}
+
+// patches repeats what the reference makes of split inputs: weights bit for bit, the two halves of the first stage, and the U-Net.
+func (f *fixture) patches(t *testing.T, name string) {
+	v := f.Values("patches.ks_stride")
+	cfg := PatchConfig{Size: [2]int{int(v[0]), int(v[1])}, Stride: [2]int{int(v[2]), int(v[3])}, TieBreak: name != "patches"}
+	x, shape := f.Tensor("patches.x")
+	n, h, w := shape[0], shape[2], shape[3]
+	g, err := patch.New(cfg, h, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []struct {
+		name string
+		got  []float32
+	}{{".weighting", g.Weights()}, {".normalization", g.Sum()}} {
+		want, differ := f.Values(name+e.name), 0
+		for i := range want {
+			if e.got[i] != want[i] {
+				differ++
+			}
+		}
+		golden.Line(t, "ldm/"+f.Name+" "+name+e.name, float64(differ), 0)
+		if differ > 0 || len(want) != len(e.got) {
+			t.Errorf("%s: %d of %d values differ, %d given", e.name, differ, len(want), len(e.got))
+		}
+	}
+	decoded, err := f.first.DecodePatches(slices.Clone(x), n, h, w, nn.Quantized, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.near(t, name+".decoded", decoded, name+".decoded")
+	if f.Has(name + ".encoded") {
+		image, s := f.Tensor(name + ".image")
+		z, err := f.first.EncodePatches(image, n, s[2], s[3], encode.Options{}, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.near(t, name+".encoded", z, name+".encoded")
+	}
+	spec := DenoiserSpec{N: n, H: h, W: w, Cond: Condition{Concat: f.Values("patches.lr_image")}, Config: Config{Guidance: 1}, Patches: &cfg}
+	d, err := NewDenoiser(f.session, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eps, times := make([]float32, len(x)), make([]float32, n)
+	for i := range times {
+		times[i] = 500
+	}
+	if err := d.Predict(x, times, eps); err != nil {
+		t.Fatal(err)
+	}
+	f.near(t, name+".eps_t500", eps, name+".eps_t500")
+	for _, e := range f.IO.Tensors() {
+		m := run.FindStringSubmatch(strings.TrimPrefix(e.Name, name+"."))
+		if !strings.HasPrefix(e.Name, name+".") || m == nil {
+			continue
+		}
+		steps, _ := strconv.Atoi(m[2])
+		p, err := New(Config{Name: m[1], Steps: steps, Eta: atof(m[3], 0), Guidance: 1, Temperature: 1, Spacing: "uniform"}, f.sched)
+		if err != nil {
+			t.Fatal(err)
+		}
+		z := slices.Clone(x)
+		if err := p.Sample(context.Background(), d, z, n, recorded{size: len(z)}, Hooks{}); err != nil {
+			t.Fatal(err)
+		}
+		f.near(t, e.Name, z, e.Name)
+	}
 }
 
 // masked repeats the runs that keep a known region: before each DDIM step, and after each DDPM step, the region is replaced
@@ -347,28 +577,29 @@ func (f *fixture) masked(t *testing.T) {
 	x0, shape := f.Tensor("mask.x0")
 	mask := f.Values("mask.mask")
 	cells := shape[2] * shape[3]
-	blend := func(noise []float32) func(k, time int, x []float32) error {
-		return func(k, time int, x []float32) error {
-			known := make([]float32, len(x))
-			f.sched.Diffuse(known, x0, noise[k*len(x):(k+1)*len(x)], time)
-			for i := range x {
-				m := mask[i/(shape[1]*cells)*cells+i%cells]
-				x[i] = known[i]*m + (1-m)*x[i]
-			}
-			return nil
-		}
-	}
 	for _, x := range f.IO.Tensors() {
 		name, ok := strings.CutPrefix(x.Name, "mask.")
 		if !ok || !f.Has("mask."+name+".q_noise") {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			keep := blend(f.Values("mask." + name + ".q_noise"))
+			keep := func(cfg Config) Hooks {
+				t.Helper()
+				p, err := New(cfg, f.sched)
+				if err != nil {
+					t.Fatal(err)
+				}
+				k := Keep{Known: x0, Mask: mask, N: shape[0], Cells: cells, Noise: recorded{known: f.Values("mask." + name + ".q_noise"), size: len(x0)}}
+				h, err := k.Hooks(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return h
+			}
 			if from, ok := strings.CutPrefix(name, "ddpm_from_t"); ok {
 				n, _ := strconv.Atoi(from)
 				cfg := Config{Name: "ddpm", Steps: n, Guidance: 1, Spacing: "uniform", Temperature: 1}
-				f.sample(t, cfg, x.Name, "x_T", Hooks{After: func(k, time int, x, _ []float32) error { return keep(k, time, x) }})
+				f.sample(t, cfg, x.Name, "x_T", keep(cfg))
 				return
 			}
 			m := run.FindStringSubmatch(name)
@@ -377,7 +608,7 @@ func (f *fixture) masked(t *testing.T) {
 			}
 			steps, _ := strconv.Atoi(m[2])
 			cfg := Config{Name: m[1], Steps: steps, Eta: atof(m[3], 0), Guidance: 1, Temperature: 1, Spacing: "uniform"}
-			f.sample(t, cfg, x.Name, "x_T", Hooks{Before: keep})
+			f.sample(t, cfg, x.Name, "x_T", keep(cfg))
 		})
 	}
 }
