@@ -157,7 +157,7 @@ func (g *Grid) Divide(dst []float32) {
 	}
 }
 
-// Weights are those of every cell of every patch, patches x size, and Sum is their sum at each cell, H x W.
+// Weights are those of every cell of every patch, patches x size.
 func (g *Grid) Weights() []float32 {
 	var out []float32
 	for p := range g.Len() {
