@@ -43,7 +43,7 @@ type unet struct {
 }
 
 // newUNet compiles the U-Net for n latents of h x w cells.
-func newUNet(s *engine.Session, n, h, w int, c Condition) (*unet, error) {
+func newUNet(s *engine.Session, n, h, w int, c Condition, r reuse) (*unet, error) {
 	cfg := s.Model.UNet.Config
 	u := &unet{cond: c, n: n, latent: cfg.OutChannels, inputs: map[string][]float32{}}
 	if extra := cfg.InChannels - cfg.OutChannels; len(c.Concat) != n*extra*h*w {
@@ -65,12 +65,9 @@ func newUNet(s *engine.Session, n, h, w int, c Condition) (*unet, error) {
 		}
 		u.inputs["y"] = c.Y
 	}
-	net, err := s.UNet(n, h, w, c.Tokens)
-	if err != nil {
-		return nil, err
-	}
-	u.net = net
-	return u, nil
+	var err error
+	u.net, err = newRunner(s, n, h, w, c.Tokens, r)
+	return u, err
 }
 
 // Predict implements [Denoiser].
@@ -123,6 +120,10 @@ func NewDenoiser(s *engine.Session, d DenoiserSpec) (Denoiser, error) {
 		return nil, exitcode.Errorf(exitcode.Usage, "%s: conditioning_key hybrid is not supported; concat, crossattn and adm are", m.Config.Path)
 	case d.Tiles != nil && d.Patches != nil:
 		return nil, exitcode.Errorf(exitcode.Usage, "tiles and patches exclude each other")
+	case d.Config.ReuseEvery > 1 && (d.Tiles != nil || d.Patches != nil):
+		return nil, exitcode.Errorf(exitcode.Usage, "reuse: not with tiles or patches, which would each need features of their own")
+	case d.Config.ReuseEvery > 1 && d.Config.ReuseBranch >= m.UNet.Branches():
+		return nil, exitcode.Errorf(exitcode.Usage, "reuse.branch: %d is not one of the %d of this model, from 0 on", d.Config.ReuseBranch, m.UNet.Branches())
 	}
 	if d.Uncond == nil || d.Config.Guidance == 1 {
 		return newNetwork(s, d, d.N, d.Cond)
@@ -146,7 +147,7 @@ func newNetwork(s *engine.Session, d DenoiserSpec, n int, c Condition) (network,
 	case d.Patches != nil:
 		return newPatched(s, n, d.H, d.W, c, *d.Patches)
 	}
-	return newUNet(s, n, d.H, d.W, c)
+	return newUNet(s, n, d.H, d.W, c, reuse{d.Config.ReuseEvery, d.Config.ReuseBranch})
 }
 
 // ModelSchedule is the schedule of a model: that of its configuration, with the tables of the checkpoint where it has them.

@@ -18,6 +18,7 @@ type Generator struct {
 	sampler *Sampler
 	config  Config
 	x       []float32 // latents of the last batch
+	reused  ReuseCount
 }
 
 // NewGenerator checks that the model can do what the configuration asks.
@@ -132,6 +133,7 @@ func (g *Generator) GenerateLatents(ctx context.Context, r Request) ([]float32, 
 	if err := g.sampler.SampleLast(ctx, d, x, r.N, steps, r.Noise, hooks); err != nil {
 		return nil, err
 	}
+	g.reused = g.reused.Add(Reuse(d))
 	return x, nil
 }
 

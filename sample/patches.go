@@ -43,7 +43,7 @@ func newPatched(s *engine.Session, n, h, w int, c Condition, cfg PatchConfig) (*
 		}
 		c.Concat = make([]float32, len(c.Concat)/(h*w)*size)
 	}
-	p.net, err = newUNet(s, n, cfg.Size[0], cfg.Size[1], c)
+	p.net, err = newUNet(s, n, cfg.Size[0], cfg.Size[1], c, reuse{})
 	return p, err
 }
 

@@ -1,10 +1,25 @@
 package sample
 
 import (
+	"context"
 	"fmt"
+	"math"
+	"slices"
+	"time"
 
 	"github.com/ldm-batch/ldm-batch/internal/engine"
 )
+
+// reuse says which steps reuse what; see [Config].
+type reuse struct{ every, branch int }
+
+// newRunner compiles the U-Net for n samples of h x w cells.
+func newRunner(s *engine.Session, n, h, w, tokens int, r reuse) (runner, error) {
+	if r.every > 1 {
+		return newReused(s, n, h, w, tokens, r)
+	}
+	return s.UNet(n, h, w, tokens)
+}
 
 // runner is a compiled network: named inputs to outputs, which are valid until its next run.
 type runner interface {
@@ -51,22 +66,17 @@ type reused struct {
 	count         ReuseCount
 }
 
-// newReused compiles both networks for n samples of h x w cells. every is N, branch the skip connection to cut at.
-func newReused(s *engine.Session, n, h, w, tokens, every, branch int) (*reused, error) {
-	if every < 1 {
-		return nil, fmt.Errorf("reuse: every %d steps", every)
-	}
-	full, err := s.UNetFull(n, h, w, tokens, branch)
+// newReused compiles both networks for n samples of h x w cells.
+func newReused(s *engine.Session, n, h, w, tokens int, r reuse) (*reused, error) {
+	full, err := s.UNetFull(n, h, w, tokens, r.branch)
 	if err != nil {
 		return nil, err
 	}
-	r := &reused{full: full, every: every, n: n, step: -1, at: -1}
-	if every > 1 {
-		if r.shallow, err = s.UNetShallow(n, h, w, tokens, branch); err != nil {
-			return nil, err
-		}
+	shallow, err := s.UNetShallow(n, h, w, tokens, r.branch)
+	if err != nil {
+		return nil, err
 	}
-	return r, nil
+	return &reused{full: full, shallow: shallow, every: r.every, n: n, step: -1, at: -1}, nil
 }
 
 // Step says that the predictions that follow are of the k-th step.
@@ -110,7 +120,7 @@ func (u *unet) Reuse() ReuseCount {
 
 // Step implements [Stepper].
 func (g *Guided) Step(k, steps int) {
-	if s, ok := g.Pair.(interface{ Step(k, steps int) }); ok {
+	if s, ok := g.Pair.(Stepper); ok {
 		s.Step(k, steps)
 	}
 }
@@ -121,4 +131,49 @@ func (g *Guided) Reuse() ReuseCount {
 		return r.Reuse()
 	}
 	return ReuseCount{}
+}
+
+// Reuse counts the predictions of all batches so far; zero without reuse.
+func (g *Generator) Reuse() ReuseCount { return g.reused }
+
+// Deviation compares a batch that reuses features with the same batch computed in full.
+type Deviation struct {
+	RelL2        float64 // |approximation - exact| / |exact| of the latents
+	Worst        float64 // the same of the sample with the largest
+	Exact, Reuse time.Duration
+}
+
+// MeasureReuse is [Generator.GenerateLatents] that makes the batch a second time without reuse, first, and says how far the
+// result is from it. The other batch is not counted. The noise must give the same numbers twice.
+func (g *Generator) MeasureReuse(ctx context.Context, r Request) ([]float32, Deviation, error) {
+	var d Deviation
+	start := time.Now()
+	every := g.config.ReuseEvery
+	g.config.ReuseEvery = 0
+	exact, err := g.GenerateLatents(ctx, r)
+	g.config.ReuseEvery = every
+	if err != nil {
+		return nil, d, fmt.Errorf("without reuse: %w", err)
+	}
+	exact, d.Exact = slices.Clone(exact), time.Since(start)
+	start = time.Now()
+	z, err := g.GenerateLatents(ctx, r)
+	if err != nil {
+		return nil, d, err
+	}
+	d.Reuse, d.RelL2 = time.Since(start), relL2(z, exact)
+	for i, per := 0, len(z)/r.N; i < len(z); i += per {
+		d.Worst = max(d.Worst, relL2(z[i:i+per], exact[i:i+per]))
+	}
+	return z, d, nil
+}
+
+// relL2 is |got - want| / |want|.
+func relL2(got, want []float32) float64 {
+	var d, n float64
+	for i, w := range want {
+		e := float64(got[i]) - float64(w)
+		d, n = d+e*e, n+float64(w)*float64(w)
+	}
+	return math.Sqrt(d / n)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/golden"
 	"github.com/ldm-batch/ldm-batch/internal/nn"
 	"github.com/ldm-batch/ldm-batch/internal/nn/goldencase"
@@ -63,14 +64,6 @@ func TestReuseSteps(t *testing.T) {
 	}
 }
 
-// stepping tells a denoiser of the steps.
-func stepping(d Denoiser) Hooks {
-	return Hooks{Before: func(k, _ int, _ []float32) error {
-		d.(interface{ Step(k, steps int) }).Step(k, 0)
-		return nil
-	}}
-}
-
 // reuseWalk makes a walk over samples [from, to) of a case that reuses features in the given way; every 0 is without.
 func reuseWalk(t *testing.T, f *fixture, from, to int, cfg Config, every, branch int) ([]float32, ReuseCount) {
 	t.Helper()
@@ -91,12 +84,12 @@ func reuseWalk(t *testing.T, f *fixture, from, to int, cfg Config, every, branch
 			t.Fatal(err)
 		}
 	}
-	u, err := newUNet(f.session, m, h, w, cond)
+	u, err := newUNet(f.session, m, h, w, cond, reuse{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if every > 0 {
-		if u.net, err = newReused(f.session, m, h, w, cond.Tokens, every, branch); err != nil {
+		if u.net, err = newReused(f.session, m, h, w, cond.Tokens, reuse{every, branch}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -109,7 +102,7 @@ func reuseWalk(t *testing.T, f *fixture, from, to int, cfg Config, every, branch
 		t.Fatal(err)
 	}
 	z := slices.Clone(of(x))
-	if err := p.Sample(context.Background(), d, z, n, nil, stepping(d)); err != nil {
+	if err := p.Sample(context.Background(), d, z, n, nil, Hooks{}); err != nil {
 		t.Fatal(err)
 	}
 	return z, Reuse(d)
@@ -185,6 +178,78 @@ func TestReuseDeviation(t *testing.T) {
 				}
 				last = dev
 			}
+		}
+	})
+}
+
+// TestMeasureReuse goes through the generator: its results are those of the walks, and the measure is theirs.
+func TestMeasureReuse(t *testing.T) {
+	goldencase.Each(t, "ldm", func(t *testing.T, c *goldencase.Case) {
+		if c.Has("cond") && c.Config.Conditioner.Kind != nn.ClassEmbedder {
+			t.Skip("needs a condition of another kind")
+		}
+		f := newFixture(t, c)
+		cfg := Config{Name: "ddim", Steps: 10, Eta: 0.5, Guidance: 1, Spacing: "uniform", Temperature: 1, ReuseEvery: 3, ReuseBranch: 1}
+		if f.uncond != nil {
+			cfg.Guidance = 2
+		}
+		_, shape := f.Tensor("x_T")
+		generate := func(cfg Config) (*Generator, Request) {
+			g, err := NewGenerator(f.session, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := Request{N: shape[0], H: shape[2] * g.Factor(), W: shape[3] * g.Factor(), Cond: f.cond, Uncond: f.uncond, Noise: RowNoise{Seed: 1}}
+			for i := range r.N {
+				r.Noise = RowNoise{Seed: 1, Rows: append(r.Noise.(RowNoise).Rows, string(rune('a'+i)))}
+			}
+			return g, r
+		}
+		latents := func(cfg Config) []float32 {
+			g, r := generate(cfg)
+			z, err := g.GenerateLatents(context.Background(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return z
+		}
+		g, r := generate(cfg)
+		z, d, err := g.MeasureReuse(context.Background(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(z, latents(cfg)) {
+			t.Error("the measured batch has other bits than one alone")
+		}
+		exact := cfg
+		exact.ReuseEvery = 0
+		e := latents(exact)
+		if want := golden.RelL2(z, e); d.RelL2 != want || !(d.RelL2 > 0 && d.RelL2 < 1) || d.Worst < d.RelL2 {
+			t.Errorf("measured %+v, the deviation is %v", d, want)
+		}
+		n := r.N
+		if cfg.Guidance != 1 {
+			n *= 2
+		}
+		if want := (ReuseCount{Full: 4 * n, Shallow: 6 * n}); g.Reuse() != want {
+			t.Errorf("counted %+v, want %+v", g.Reuse(), want)
+		}
+		one := cfg
+		one.ReuseEvery = 1
+		if !slices.Equal(latents(one), e) {
+			t.Error("reuse of every step has other bits")
+		}
+
+		cfg.ReuseBranch = 99
+		g, r = generate(cfg)
+		if _, err := g.GenerateLatents(context.Background(), r); exitcode.Of(err) != exitcode.Usage {
+			t.Errorf("branch 99: %v", err)
+		}
+		cfg.ReuseBranch = 0
+		g, r = generate(cfg)
+		r.Patches = &PatchConfig{Size: [2]int{shape[2], shape[3]}, Stride: [2]int{shape[2], shape[3]}}
+		if _, err := g.GenerateLatents(context.Background(), r); exitcode.Of(err) != exitcode.Usage {
+			t.Errorf("patches: %v", err)
 		}
 	})
 }

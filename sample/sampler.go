@@ -15,6 +15,10 @@ type Config struct {
 	Guidance    float64 // classifier-free guidance scale; 1 means none
 	Spacing     string  // uniform or quad
 	Temperature float64 // factor of the sampler's noise
+
+	// ReuseEvery computes the deep part of the U-Net in every N-th step only, which is an approximation; 0 and 1 compute it in
+	// every step. ReuseBranch is the skip connection below which it lies, 0 the outermost.
+	ReuseEvery, ReuseBranch int
 }
 
 // DefaultConfig is DDIM with 50 deterministic steps and no guidance.
@@ -44,6 +48,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("spacing: %q is not one of %v", c.Spacing, Spacings)
 	case !(c.Temperature >= 0) || math.IsInf(c.Temperature, 0):
 		return fmt.Errorf("temperature: %g is not a number of at least 0", c.Temperature)
+	case c.ReuseEvery < 0:
+		return fmt.Errorf("reuse.every: %d is negative", c.ReuseEvery)
+	case c.ReuseBranch < 0:
+		return fmt.Errorf("reuse.branch: %d is negative", c.ReuseBranch)
 	case math.IsNaN(c.Guidance) || math.IsInf(c.Guidance, 0):
 		return fmt.Errorf("guidance: %g is not a number", c.Guidance)
 	}
@@ -54,6 +62,12 @@ func (c Config) Validate() error {
 type Denoiser interface {
 	// Predict writes the predicted noise eps for x (N x C x H x W) at one time for each sample. It may not keep the slices.
 	Predict(x, t, eps []float32) error
+}
+
+// Stepper is a denoiser that wants to know the step that it predicts for: the k-th of a walk of so many steps, counted from 0.
+// It is told before the first prediction of each step.
+type Stepper interface {
+	Step(k, steps int)
 }
 
 // Hooks change or watch a walk. Every field may be nil.
@@ -135,6 +149,9 @@ func (p *Sampler) SampleLast(ctx context.Context, d Denoiser, x []float32, n, la
 	p.history = p.history[:0]
 	for k := range last {
 		i := last - 1 - k
+		if s, ok := d.(Stepper); ok {
+			s.Step(k, last)
+		}
 		if err := p.step(ctx, d, x, k, i, noise, h); err != nil {
 			return fmt.Errorf("sampler %s: step %d of %d (t=%d): %w", p.cfg.Name, k+1, last, p.times[i], err)
 		}
