@@ -33,7 +33,7 @@ var layers = []struct {
 	{"jobs/spec", []string{"internal/exitcode"}},
 
 	{"sample", []string{"encode", "internal/engine", "internal/nn", "internal/patch", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
-	{"eval", []string{"io/resize", "internal/engine", "internal/nn", "internal/weights", "internal/exitcode"}},
+	{"eval", []string{"io/resize", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode"}},
 	{"encode", []string{"internal/engine", "internal/nn", "internal/patch", "internal/weights", "internal/exitcode"}},
 
 	{"internal/engine", []string{"internal/nn", "internal/plan", "internal/exitcode"}},
