@@ -22,8 +22,9 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/plan"
 )
 
-// kept is how many compiled sizes a session keeps; each holds an arena.
-const kept = 6
+// kept is how many compiled networks and sizes a session keeps; each holds an arena. A batch takes up to seven: conditioner,
+// encoder, two forms of guidance of which each is a whole and a shallow U-Net, and decoder.
+const kept = 8
 
 // Session is a model on a backend.
 type Session struct {
