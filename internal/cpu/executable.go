@@ -142,11 +142,15 @@ func (x *Executable) compile(s *plan.Step) (func() error, error) {
 		}
 		n, h, w, c, _ := image(s.In[0])
 		shape := kernel.GroupNormShape{N: n, HW: h * w, C: c, Groups: s.Groups, Eps: s.Eps, SiLU: s.SiLU}
-		ss := x.slice(s.ScaleShift)
+		ss, moments := x.slice(s.ScaleShift), x.slice(s.Moments)
 		if ss != nil {
 			shape.ScaleStride = s.ScaleShift.Stride()
 		}
-		return do(func() { p.GroupNorm(shape, in[0], ws[0], ws[1], ss, out) }), nil
+		return do(func() { p.GroupNorm(shape, in[0], ws[0], ws[1], moments, ss, out) }), nil
+	case plan.GroupMoments:
+		n, h, w, c, _ := image(s.In[0])
+		shape := kernel.GroupNormShape{N: n, HW: h * w, C: c, Groups: s.Groups}
+		return func() error { return p.GroupMoments(shape, w, in[0], in[1], out) }, nil
 	case plan.LayerNorm:
 		ws, err := weights()
 		if err != nil {

@@ -129,6 +129,12 @@ var networks = []network{
 		s := ir.GaussianSample(m, g.Input("noise", n, 3, 4, 3))
 		return []*ir.Tensor{s, ir.GaussianMode(m), ir.Scale(ir.SliceChannels(x, 1, 4), 0.25)}
 	}},
+	{"moments", func(g *ir.Graph, n int) []*ir.Tensor {
+		x := conv(g, g.Input("x", n, 3, 12, 80), "in", 24, 3, ir.Same(3))
+		m := ir.GroupMoments(x, g.Input("window", n, 4), 8)
+		y := ir.GroupNormGiven(x, g.Param("n.weight", 24), g.Param("n.bias", 24), m, 8, 1e-5)
+		return []*ir.Tensor{conv(g, ir.SiLU(y), "out", 3, 3, ir.Same(3)), ir.Scale(m, 2)}
+	}},
 	{"words", func(g *ir.Graph, n int) []*ir.Tensor {
 		ids := g.Input("ids", n, 9)
 		x := ir.AddRows(ir.Embed(ids, g.Param("table", 11, 16)), g.Param("pos", 9, 16))
@@ -179,6 +185,8 @@ func newProblem(t testing.TB, nw network, n int) *problem {
 			switch {
 			case node.Leaf == ir.InputLeaf && node.Name == "t":
 				v[i] = float32(rnd.IntN(1000))
+			case node.Name == "window":
+				v[i] = []float32{0.25, 0.0625, 1, 0.99, 0, 0.5, 0.5, 0.75}[i%8]
 			case node.Name == "ids":
 				v[i] = float32(rnd.IntN(11))
 			case node.Leaf == ir.InputLeaf || len(node.Shape) == 1:

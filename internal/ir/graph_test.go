@@ -43,6 +43,16 @@ func TestShapeErrors(t *testing.T) {
 		{func(g *Graph) { GroupNorm(in(g, "x", 2, 6, 1, 1), g.Param("g", 5), g.Param("b", 6), 3, 1e-5) }, "gamma has shape [5], want [6]"},
 		{func(g *Graph) { GroupNorm(in(g, "x", 2, 6, 1, 1), g.Param("g", 6), g.Param("b", 6), 3, 0) }, "eps 0 is not positive"},
 		{func(g *Graph) { GroupNorm(in(g, "x", 2, 6), g.Param("g", 6), g.Param("b", 6), 3, 1) }, "x has rank 2, want 4 (NCHW)"},
+		{func(g *Graph) { GroupMoments(in(g, "x", 2, 6, 1, 1), in(g, "w", 1, 4), 3) }, "group_moments(x [2 6 1 1], w [1 4]): window has shape [1 4], want [2 4]"},
+		{func(g *Graph) { GroupMoments(in(g, "x", 2, 6, 1, 1), in(g, "w", 2, 4), 4) }, "6 channels do not divide into 4 groups"},
+		{func(g *Graph) { GroupMoments(in(g, "x", 2, 6), in(g, "w", 2, 4), 3) }, "x has rank 2, want 4 (NCHW)"},
+		{func(g *Graph) {
+			GroupNormGiven(in(g, "x", 2, 6, 1, 1), g.Param("g", 6), g.Param("b", 6), in(g, "m", 2, 3), 3, 1)
+		},
+			"group_norm_given(x [2 6 1 1], g [6], b [6], m [2 3]): moments has shape [2 3], want [2 6]"},
+		{func(g *Graph) {
+			GroupNormGiven(in(g, "x", 2, 6, 1, 1), g.Param("g", 6), g.Param("b", 5), in(g, "m", 2, 6), 3, 1)
+		}, "beta has shape [5], want [6]"},
 		{func(g *Graph) { LayerNorm(in(g, "x", 2, 6), g.Param("g", 6), g.Param("b", 7), 1e-5) }, "beta has shape [7], want [6]"},
 		{func(g *Graph) { LayerNorm(in(g, "x", 6), g.Param("g", 6), g.Param("b", 6), 1e-5) }, "x has rank 1"},
 		{func(g *Graph) { Attention(in(g, "q", 2, 5, 6), in(g, "k", 2, 3, 4), in(g, "v", 2, 3, 4), 2, 1) },
@@ -371,6 +381,66 @@ func TestAccessors(t *testing.T) {
 	}
 	if !slices.IsSorted(Kinds()) || len(Kinds()) != len(slices.Collect(maps.Keys(rules))) {
 		t.Error("kinds")
+	}
+}
+
+// TestWithNorms checks that moments collected from a network and given back to it change nothing, and that the program itself stays
+// as it was.
+func TestWithNorms(t *testing.T) {
+	g := New("net")
+	var out *Tensor
+	if err := Build(func() {
+		x := g.Input("x", 2, 4, 3, 3)
+		for _, name := range []string{"a", "b"} {
+			x = Conv2D(SiLU(GroupNorm(x, g.Param(name+".g", 4), g.Param(name+".b", 4), 2, 1e-5)), g.Param(name+".w", 4, 4, 3, 3), nil, Same(3))
+		}
+		out = x
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := g.Program(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := fmt.Sprint(*p)
+	collect, count := p.WithNorms(Norms{Collect: true})
+	given, _ := p.WithNorms(Norms{Given: true})
+	if count != 2 || len(collect.Outputs) != 3 || len(given.Outputs) != 1 {
+		t.Fatalf("%d norms, %d and %d outputs", count, len(collect.Outputs), len(given.Outputs))
+	}
+	r := random(3)
+	feed := map[string][]float64{"window": {0, 0, 1, 1, 0, 0, 1, 1}}
+	for _, n := range p.Nodes {
+		if n.Leaf != NotLeaf {
+			v := make([]float64, volume(n.Shape))
+			for i := range v {
+				v[i] = r.NormFloat64()
+			}
+			feed[n.Name] = v
+		}
+	}
+	evaluate := func(p *Program) [][]float64 {
+		t.Helper()
+		y, err := Evaluate(p, feed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return y
+	}
+	want, collected := evaluate(p)[0], evaluate(collect)
+	near(t, collected[0], want, 0)
+	feed["norm.0"], feed["norm.1"] = collected[1], collected[2]
+	near(t, evaluate(given)[0], want, 1e-12)
+	feed["norm.1"][0]++
+	if slices.Equal(evaluate(given)[0], want) {
+		t.Error("given moments are not used")
+	}
+	feed["window"][6] = 1.5
+	if _, err := Evaluate(collect, feed); err == nil || !strings.Contains(err.Error(), "is no part of an image of 3x3") {
+		t.Errorf("got %v", err)
+	}
+	if fmt.Sprint(*p) != before {
+		t.Error("the program was changed")
 	}
 }
 

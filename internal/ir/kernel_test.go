@@ -77,6 +77,19 @@ func TestSmallValues(t *testing.T) {
 			[]float64{-1 / math.Sqrt2, 2 / math.Sqrt2, -6 / math.Sqrt(5), 1 + 8/math.Sqrt(5)},
 		},
 		{
+			"group moments of a window, which is rounded", func(g *Graph) *Tensor {
+				return GroupMoments(g.Input("x", 2, 2, 2, 3), g.Input("window", 2, 4), 1)
+			},
+			feed{"x": {9, 9, 9, 9, 1, 3, 9, 9, 9, 9, 5, 7, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6}, "window": {0.5, 1. / 3, 1, 1, 0, 0, 0.8, 0.4}},
+			[]float64{4, 5, 2.5, 2.25},
+		},
+		{
+			"group norm with moments from elsewhere", func(g *Graph) *Tensor {
+				return GroupNormGiven(g.Input("x", 1, 4, 1, 1), g.Param("g", 4), g.Param("b", 4), g.Input("m", 1, 4), 2, 1)
+			},
+			feed{"x": {1, 3, 4, 8}, "g": {1, 2, 3, 4}, "b": {0, 0, 0, 1}, "m": {1, 2, 8, 3}}, []float64{0, 4. / 3, 3, 13},
+		},
+		{
 			"layer norm", func(g *Graph) *Tensor { return LayerNorm(g.Input("x", 2, 2), g.Param("g", 2), g.Param("b", 2), 3) },
 			feed{"x": {-1, 1, 10, 12}, "g": {1, 2}, "b": {0, 5}}, []float64{-0.5, 6, -0.5, 6},
 		},

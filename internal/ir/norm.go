@@ -14,7 +14,7 @@ const (
 	KindLayerNormGradParams Kind = "layer_norm_grad_params" // x, dy: dgamma (C) then dbeta (C)
 )
 
-// Groups returns the number of groups of a group normalisation.
+// Groups returns the number of groups of a group normalisation, or of moments.
 func (o Op) Groups() int { return o.Ints[0] }
 
 // GroupNorm normalises x (N,C,H,W) over each of groups equal ranges of channels and all pixels of a sample, with biased
@@ -33,14 +33,10 @@ func init() {
 	register(KindGroupNorm, rule{
 		min: 3, max: 3,
 		shape: func(op Op, in [][]int) ([]int, error) {
-			if err := wantRank("x", in[0], "4 (NCHW)", 4); err != nil {
+			if err := wantGroups(op, in[0]); err != nil {
 				return nil, err
 			}
-			c := in[0][1]
-			if op.Groups() < 1 || c%op.Groups() != 0 {
-				return nil, fmt.Errorf("%d channels do not divide into %d groups", c, op.Groups())
-			}
-			return affine(op, in, c)
+			return affine(op, in, in[0][1])
 		},
 		grad: normGrad(KindGroupNormGradInput, KindGroupNormGradParams, func(x []int) int { return x[1] }),
 		run:  norm,
@@ -69,6 +65,17 @@ func init() {
 		shape: func(_ Op, in [][]int) ([]int, error) { return []int{2 * last(in[0])}, nil },
 		run:   normGradParams,
 	})
+}
+
+// wantGroups checks that the channels of x divide into groups.
+func wantGroups(op Op, x []int) error {
+	if err := wantRank("x", x, "4 (NCHW)", 4); err != nil {
+		return err
+	}
+	if op.Groups() < 1 || x[1]%op.Groups() != 0 {
+		return fmt.Errorf("%d channels do not divide into %d groups", x[1], op.Groups())
+	}
+	return nil
 }
 
 // affine checks gamma, beta and eps.
@@ -111,14 +118,19 @@ func blocksOf(op Op, x []int) blocks {
 	return blocks{n: volume(x) / last(x), channels: last(x), inner: 1, groups: 1}
 }
 
+// meanVariance returns the mean and the biased variance of x.
+func meanVariance(x []float64) (mean, variance float64) {
+	mean = sum(x) / float64(len(x))
+	for _, v := range x {
+		variance += (v - mean) * (v - mean)
+	}
+	return mean, variance / float64(len(x))
+}
+
 // moments returns the mean and the reciprocal standard deviation of x.
 func moments(x []float64, eps float64) (mean, rstd float64) {
-	mean = sum(x) / float64(len(x))
-	var q float64
-	for _, v := range x {
-		q += (v - mean) * (v - mean)
-	}
-	return mean, 1 / math.Sqrt(q/float64(len(x))+eps)
+	mean, variance := meanVariance(x)
+	return mean, 1 / math.Sqrt(variance+eps)
 }
 
 func norm(c *call) error {
@@ -127,6 +139,10 @@ func norm(c *call) error {
 	parallel(b.n, func(k int) {
 		x, y := c.in[0][k*b.size():(k+1)*b.size()], c.y[k*b.size():]
 		mean, rstd := moments(x, c.op.Eps)
+		if c.op.Kind == KindGroupNormGiven {
+			n, g := k/b.groups, k%b.groups
+			mean, rstd = c.in[3][2*n*b.groups+g], 1/math.Sqrt(c.in[3][(2*n+1)*b.groups+g]+c.op.Eps)
+		}
 		for i, v := range x {
 			ch := b.first(k) + i/b.inner
 			y[i] = (v-mean)*rstd*gamma[ch] + beta[ch]

@@ -46,7 +46,7 @@ func importProgram(l *lowering) error {
 			return fmt.Errorf("%s: %w", n.Name, err)
 		}
 		s.Name, s.Out = n.Name, out
-		for _, v := range s.In {
+		for _, v := range s.operands() {
 			if v.Root().Place != Arena {
 				return fmt.Errorf("%s: operand %s is a parameter where data is expected", n.Name, v.Name)
 			}
@@ -99,6 +99,10 @@ func (l *lowering) step(n ir.Node, in []*Value) (*Step, error) {
 		return weighted(Linear), nil
 	case ir.KindGroupNorm:
 		return &Step{Kind: GroupNorm, In: in[:1], Weights: in[1:3], Groups: op.Groups(), Eps: op.Eps}, nil
+	case ir.KindGroupNormGiven:
+		return &Step{Kind: GroupNorm, In: in[:1], Weights: in[1:3], Moments: in[3], Groups: op.Groups(), Eps: op.Eps}, nil
+	case ir.KindGroupMoments:
+		return &Step{Kind: GroupMoments, In: in, Groups: op.Groups()}, nil
 	case ir.KindLayerNorm:
 		return &Step{Kind: LayerNorm, In: in[:1], Weights: in[1:3], Eps: op.Eps}, nil
 	case ir.KindAttention:

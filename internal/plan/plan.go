@@ -97,7 +97,8 @@ type Kind string
 const (
 	Conv           Kind = "conv"            // x; Weights: w (OIHW)
 	Linear         Kind = "linear"          // x; Weights: one or more (O, C) parts side by side; also 1x1 convolutions
-	GroupNorm      Kind = "group_norm"      // x; Weights: gamma, beta; ScaleShift; SiLU
+	GroupNorm      Kind = "group_norm"      // x; Weights: gamma, beta; Moments; ScaleShift; SiLU
+	GroupMoments   Kind = "group_moments"   // x (N,C,H,W); window (N,4)
 	LayerNorm      Kind = "layer_norm"      // x; Weights: gamma, beta
 	Attention      Kind = "attention"       // q, k, v
 	SiLU           Kind = "silu"            // x
@@ -154,6 +155,7 @@ type Step struct {
 	SampleBias *Value // (N, C): one row for each sample
 	Residual   *Value // same shape as Out
 	ScaleShift *Value // (N, 2C): GroupNorm only
+	Moments    *Value // (N, 2 Groups): GroupNorm with statistics from elsewhere
 	Act        Act
 	SiLU       bool // GroupNorm: SiLU on the way out
 	GEGLU      bool // Linear: the output is value * GELU(gate) of a twice as wide product
@@ -169,7 +171,7 @@ type Step struct {
 // operands lists every arena or port value the step reads.
 func (s *Step) operands() []*Value {
 	vs := append([]*Value(nil), s.In...)
-	for _, v := range []*Value{s.SampleBias, s.Residual, s.ScaleShift} {
+	for _, v := range []*Value{s.SampleBias, s.Residual, s.ScaleShift, s.Moments} {
 		if v != nil {
 			vs = append(vs, v)
 		}

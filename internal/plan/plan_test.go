@@ -91,6 +91,14 @@ func TestFusion(t *testing.T) {
 		{"norm, modulation, silu", func(g *ir.Graph) *ir.Tensor {
 			return ir.SiLU(ir.Modulate(norm(g, g.Input("x", 1, 8, 4, 4)), g.Input("s", 1, 16)))
 		}, "load load group_norm(modulate+silu) store"},
+		{"norm with moments from elsewhere", func(g *ir.Graph) *ir.Tensor {
+			n := ir.GroupNormGiven(g.Input("x", 1, 8, 4, 4), g.Param("n.weight", 8), g.Param("n.bias", 8), g.Input("m", 1, 8), 4, 1e-5)
+			return ir.SiLU(ir.Modulate(n, g.Input("s", 1, 16)))
+		}, "load load load group_norm(given+modulate+silu) store"},
+		{"moments stand beside a norm", func(g *ir.Graph) *ir.Tensor {
+			x := g.Input("x", 1, 8, 4, 4)
+			return ir.Modulate(ir.SiLU(norm(g, x)), ir.GroupMoments(x, g.Input("window", 1, 4), 8))
+		}, "load load group_norm(silu) group_moments modulate store"},
 		{"modulation made later stays apart", func(g *ir.Graph) *ir.Tensor {
 			n := norm(g, g.Input("x", 1, 8, 4, 4))
 			return ir.Modulate(n, lin(g, g.Input("s", 1, 3), "l", 16))

@@ -46,6 +46,7 @@ func (s *Step) fused() string {
 		}
 	}
 	add(s.Window.Upsample, "upsample")
+	add(s.Moments != nil, "given")
 	add(s.ScaleShift != nil, "modulate")
 	add(s.SiLU || s.Act == ActSiLU, "silu")
 	add(s.Act == ActGELU, "gelu")

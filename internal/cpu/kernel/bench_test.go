@@ -135,7 +135,7 @@ func BenchmarkGroupNorm(b *testing.B) {
 			size := s.N * s.HW * s.C
 			x, y, g := random(b, 1, size, 1), random(b, 2, size, 1), random(b, 3, s.C, 1)
 			b.SetBytes(int64(size) * 12) // read twice, written once
-			return func() { p.GroupNorm(s, x, g, g, nil, y) }
+			return func() { p.GroupNorm(s, x, g, g, nil, nil, y) }
 		})
 	}
 }

@@ -5,12 +5,11 @@ import (
 	"math"
 )
 
-// GroupNorm computes y = (x - mean) / sqrt(var + eps) * gamma + beta over x (N,HW,C), gamma and beta (C). With scaleShift, the
-// result is further multiplied by 1 + scaleShift[n, :C] and increased by scaleShift[n, C:]. y may be x.
-func (p *Pool) GroupNorm(s GroupNormShape, x, gamma, beta, scaleShift, y []float32) {
-	if s.Groups < 1 || s.C%s.Groups != 0 {
-		panic(fmt.Sprintf("kernel: group norm %+v: channels are not a multiple of groups", s))
-	}
+// GroupNorm computes y = (x - mean) / sqrt(var + eps) * gamma + beta over x (N,HW,C), gamma and beta (C). With moments
+// (N, 2*Groups), means before variances, those are used instead of x's own. With scaleShift, the result is further multiplied by
+// 1 + scaleShift[n, :C] and increased by scaleShift[n, C:]. y may be x.
+func (p *Pool) GroupNorm(s GroupNormShape, x, gamma, beta, moments, scaleShift, y []float32) {
+	s.check()
 	n := s.N * s.HW * s.C
 	if n == 0 {
 		return
@@ -21,9 +20,47 @@ func (p *Pool) GroupNorm(s GroupNormShape, x, gamma, beta, scaleShift, y []float
 	if scaleShift != nil {
 		_ = scaleShift[:(s.N-1)*s.ScaleStride+2*s.C]
 	}
+	if moments != nil {
+		moments = moments[:s.N*2*s.Groups]
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.k.groupNorm(s, x[:n], gamma[:s.C], beta[:s.C], scaleShift, y[:n])
+	p.k.groupNorm(s, x[:n], gamma[:s.C], beta[:s.C], moments, scaleShift, y[:n])
+}
+
+// GroupMoments computes the moments y (N, 2*Groups), means before biased variances, of each group of x (N,HW,C), whose images are
+// width pixels wide, over a window of each image: top, left, bottom and right (N,4) as fractions of height and width, rounded to
+// whole pixels. An empty window, or one that leaves the image, is an error.
+func (p *Pool) GroupMoments(s GroupNormShape, width int, x, windows, y []float32) error {
+	s.check()
+	n := s.N * s.HW * s.C
+	if n == 0 {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.windows = p.windows[:0]
+	for i := range s.N {
+		w, err := newWindow(windows[4*i:4*i+4], s.HW/width, width)
+		if err != nil {
+			return fmt.Errorf("sample %d: %w", i, err)
+		}
+		p.windows = append(p.windows, w)
+	}
+	p.k.groupMoments(s, width, p.windows, x[:n], y[:s.N*2*s.Groups])
+	return nil
+}
+
+// window is a range of rows and columns of an image.
+type window struct{ top, left, bottom, right int }
+
+func newWindow(f []float32, h, w int) (window, error) {
+	at := func(f float32, n int) int { return int(math.Round(float64(f) * float64(n))) }
+	v := window{at(f[0], h), at(f[1], w), at(f[2], h), at(f[3], w)}
+	if v.top < 0 || v.left < 0 || v.bottom > h || v.right > w || v.top >= v.bottom || v.left >= v.right {
+		return v, fmt.Errorf("window %v is no part of an image of %dx%d (height x width)", f, h, w)
+	}
+	return v, nil
 }
 
 // LayerNorm normalises each row of x (rows, c): y = (x - mean) / sqrt(var + eps) * gamma + beta. y may be x.

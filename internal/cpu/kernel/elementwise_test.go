@@ -55,9 +55,9 @@ func TestGroupNorm(t *testing.T) {
 						})
 					}
 				}
-				y := same(t, ps, len(x), func(p *Pool, y []float32) { p.GroupNorm(s, x, gamma, beta, ss, y) }, x, gamma, beta, ss)
+				y := same(t, ps, len(x), func(p *Pool, y []float32) { p.GroupNorm(s, x, gamma, beta, nil, ss, y) }, x, gamma, beta, ss)
 				near(t, y, want, 1e-6)
-				inPlace := same(t, ps, len(x), func(p *Pool, y []float32) { copy(y, x); p.GroupNorm(s, y, gamma, beta, ss, y) })
+				inPlace := same(t, ps, len(x), func(p *Pool, y []float32) { copy(y, x); p.GroupNorm(s, y, gamma, beta, nil, ss, y) })
 				identical(t, "in place", inPlace, y)
 				one, size := s, s.HW*s.C
 				one.N = 1
@@ -67,11 +67,89 @@ func TestGroupNorm(t *testing.T) {
 						part = ss[n*s.ScaleStride:]
 					}
 					single, check := guarded(t, size)
-					ps[n].GroupNorm(one, x[n*size:], gamma, beta, part, single)
+					ps[n].GroupNorm(one, x[n*size:], gamma, beta, nil, part, single)
 					check()
 					identical(t, "sample alone", single, y[n*size:][:size])
 				}
 			})
+		}
+	})
+}
+
+// TestGroupMoments compares the moments of windows with plain sums, and norms with given moments with norms of their own.
+func TestGroupMoments(t *testing.T) {
+	eachISA(t, func(t *testing.T, ps []*Pool) {
+		for _, c := range []struct {
+			n, h, w, c, groups int
+			windows            []float32
+		}{
+			{2, 8, 8, 64, 32, []float32{0, 0, 1, 1, 0.25, 0.5, 0.5, 1}},
+			{3, 5, 150, 24, 8, []float32{0.2, 0.1, 0.8, 0.9, 0, 0, 1, 1, 0.8, 0, 1, 1. / 150}},
+			{1, 130, 33, 35, 5, []float32{0.5, 0.125, 1, 0.875}},
+		} {
+			s := GroupNormShape{N: c.n, HW: c.h * c.w, C: c.c, Groups: c.groups, Eps: 1e-6}
+			x := random(t, 1, s.N*s.HW*s.C, 2)
+			for i := range x {
+				x[i] += 3
+			}
+			per, want := c.c/c.groups, make([]float64, 2*c.n*c.groups)
+			for n := range c.n {
+				v, err := newWindow(c.windows[4*n:4*n+4], c.h, c.w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for g := range c.groups {
+					var all []float64
+					for r := v.top; r < v.bottom; r++ {
+						for col := v.left; col < v.right; col++ {
+							for ch := g * per; ch < (g+1)*per; ch++ {
+								all = append(all, float64(x[((n*c.h+r)*c.w+col)*c.c+ch]))
+							}
+						}
+					}
+					mean, variance := 0.0, 0.0
+					for _, f := range all {
+						mean += f / float64(len(all))
+					}
+					for _, f := range all {
+						variance += (f - mean) * (f - mean) / float64(len(all))
+					}
+					want[2*n*c.groups+g], want[(2*n+1)*c.groups+g] = mean, variance
+				}
+			}
+			moments := same(t, ps, len(want), func(p *Pool, y []float32) {
+				if err := p.GroupMoments(s, c.w, x, c.windows, y); err != nil {
+					t.Fatal(err)
+				}
+			}, x, c.windows)
+			near(t, moments, want, 1e-6)
+			one := s
+			one.N = 1
+			for n := range c.n {
+				single, check := guarded(t, 2*c.groups)
+				if err := ps[1].GroupMoments(one, c.w, x[n*s.HW*s.C:], c.windows[4*n:], single); err != nil {
+					t.Fatal(err)
+				}
+				check()
+				identical(t, "sample alone", single, moments[2*n*c.groups:][:2*c.groups])
+			}
+			// A norm that is given the moments of its whole input is the norm.
+			whole := slices.Repeat([]float32{0, 0, 1, 1}, c.n)
+			if err := ps[0].GroupMoments(s, c.w, x, whole, moments); err != nil {
+				t.Fatal(err)
+			}
+			gamma, beta, ss := random(t, 2, s.C, 1), random(t, 3, s.C, 1), random(t, 4, s.N*2*s.C, 1)
+			own := make([]float64, len(x))
+			for i, v := range same(t, ps, len(x), func(p *Pool, y []float32) { p.GroupNorm(s, x, gamma, beta, nil, ss, y) }) {
+				own[i] = float64(v)
+			}
+			near(t, same(t, ps, len(x), func(p *Pool, y []float32) { p.GroupNorm(s, x, gamma, beta, moments, ss, y) }, moments), own, 1e-6)
+		}
+		s := GroupNormShape{N: 1, HW: 64, C: 4, Groups: 2}
+		for _, w := range [][]float32{{0.5, 0, 0.5, 1}, {0, 0, 1, 1.1}, {-0.2, 0, 1, 1}, {0, 0.9, 1, 0.2}} {
+			if err := ps[0].GroupMoments(s, 8, make([]float32, 256), w, make([]float32, 4)); err == nil {
+				t.Errorf("window %v was taken", w)
+			}
 		}
 	})
 }

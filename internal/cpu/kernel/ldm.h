@@ -46,8 +46,11 @@ int ldm_linear(ldm_pool *p, const ldm_linear_shape *s, int geglu, int bf, const 
 int ldm_attention_reserve(ldm_pool *p, const ldm_attention_shape *s, int bf);
 int ldm_attention(ldm_pool *p, const ldm_attention_shape *s, int bf, const float *q, const float *k, const float *v, float *o);
 
+// moments, when not NULL, are used in place of the statistics of x: (n, 2 groups), means and then variances.
 int ldm_group_norm(ldm_pool *p, const ldm_group_norm_shape *s, const float *x, const float *gamma, const float *beta,
-	const float *scale_shift, float *y);
+	const float *moments, const float *scale_shift, float *y);
+// The moments of x, w pixels wide, over one window for each sample: top, left, bottom, right, none empty.
+int ldm_group_moments(ldm_pool *p, const ldm_group_norm_shape *s, long w, const long *windows, const float *x, float *y);
 void ldm_layer_norm(ldm_pool *p, long rows, long c, double eps, const float *x, const float *gamma, const float *beta, float *y);
 int ldm_code_index(ldm_pool *p, long rows, long c, long v, const float *z, const float *codebook, float *idx);
 

@@ -24,6 +24,7 @@ type native struct {
 	linearShape    C.ldm_linear_shape
 	attentionShape C.ldm_attention_shape
 	normShape      C.ldm_group_norm_shape
+	windows        []C.long
 }
 
 func newKernels(isa ISA, threads int) (kernels, error) {
@@ -141,10 +142,22 @@ func (k *native) attention(s AttentionShape, q, key, v, o []float32, prec Precis
 	must(C.ldm_attention(k.pool, k.setAttention(s), flag(prec == Mixed), ptr(q), ptr(key), ptr(v), ptr(o)), "attention")
 }
 
-func (k *native) groupNorm(s GroupNormShape, x, gamma, beta, scaleShift, y []float32) {
+func (k *native) setNorm(s GroupNormShape) *C.ldm_group_norm_shape {
 	k.normShape = C.ldm_group_norm_shape{n: C.long(s.N), hw: C.long(s.HW), c: C.long(s.C), groups: C.long(s.Groups),
 		scale_stride: C.long(s.ScaleStride), eps: C.double(s.Eps), silu: flag(s.SiLU)}
-	must(C.ldm_group_norm(k.pool, &k.normShape, ptr(x), ptr(gamma), ptr(beta), ptr(scaleShift), ptr(y)), "a group norm")
+	return &k.normShape
+}
+
+func (k *native) groupNorm(s GroupNormShape, x, gamma, beta, moments, scaleShift, y []float32) {
+	must(C.ldm_group_norm(k.pool, k.setNorm(s), ptr(x), ptr(gamma), ptr(beta), ptr(moments), ptr(scaleShift), ptr(y)), "a group norm")
+}
+
+func (k *native) groupMoments(s GroupNormShape, width int, windows []window, x, y []float32) {
+	k.windows = k.windows[:0]
+	for _, w := range windows {
+		k.windows = append(k.windows, C.long(w.top), C.long(w.left), C.long(w.bottom), C.long(w.right))
+	}
+	must(C.ldm_group_moments(k.pool, k.setNorm(s), C.long(width), &k.windows[0], ptr(x), ptr(y)), "moments of groups")
 }
 
 func (k *native) layerNorm(rows, c int, eps float64, x, gamma, beta, y []float32) {

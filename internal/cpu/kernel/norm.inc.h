@@ -9,22 +9,21 @@ typedef struct {
 	ldm_pool *pool;
 	const ldm_group_norm_shape *s;
 	const float *x, *gamma, *beta, *scale_shift;
+	const float *moments; // means and variances from elsewhere, (n, 2 groups)
 	float *y, *mul, *add; // y = x * mul + add, (n, ldc)
 	float *part;          // [n][chunk][2][ldc]: sums and sums of squares
 	long chunks, ldc;
 	ldm_counter next[3];
 } group_norm_job;
 
-static void norm_sums(const group_norm_job *j, long n, long chunk) {
+// The sums of pixels p0 to p1 of a sample, relative to the pixel first.
+static void norm_sums(const group_norm_job *j, const float *sample, const float *first, long p0, long p1, float *out) {
 	const ldm_group_norm_shape *s = j->s;
-	const float *first = j->x + n * s->hw * s->c;
-	long p0 = chunk * norm_chunk, p1 = min_long(s->hw, p0 + norm_chunk);
-	float *out = j->part + (n * j->chunks + chunk) * 2 * j->ldc;
 	enum { G = 4 };
 	for (long c = 0; c < s->c; c += G * VL) {
 		vf sum[G], sq[G], ref[G];
 		long left = s->c - c;
-		const float *x = first + p0 * s->c + c;
+		const float *x = sample + p0 * s->c + c;
 		if (left >= G * VL) {
 			UNROLL for (int g = 0; g < G; g++) {
 				ref[g] = load(first + c + g * VL);
@@ -54,29 +53,43 @@ static void norm_sums(const group_norm_job *j, long n, long chunk) {
 	}
 }
 
+// The mean and the variance of a group, from the sums over chunks of the given number of pixels together.
+static void norm_moments(const group_norm_job *j, long g, const float *first, const float *part, long chunks, double pixels, double *mean,
+	double *var) {
+	// Means relative to the group's first value; the variance is that within channels plus that between their means.
+	long per = j->s->c / j->s->groups;
+	double ref = first[g * per], total = 0, within = 0, squares = 0;
+	for (long c = g * per; c < (g + 1) * per; c++) {
+		double sum = 0, sq = 0;
+		for (long k = 0; k < chunks; k++) {
+			sum += part[k * 2 * j->ldc + c];
+			sq += part[k * 2 * j->ldc + j->ldc + c];
+		}
+		double own = sum / pixels, m = first[c] - ref + own;
+		within += sq / pixels - own * own;
+		total += m;
+		squares += m * m;
+	}
+	double shift = total / per, v = (within + squares) / per - shift * shift;
+	*mean = ref + shift;
+	*var = v > 0 ? v : 0 * v; // NaN stays NaN
+}
+
 static void norm_coefficients(const group_norm_job *j, long n) {
 	const ldm_group_norm_shape *s = j->s;
 	long per = s->c / s->groups;
 	const float *first = j->x + n * s->hw * s->c, *ss = j->scale_shift ? j->scale_shift + n * s->scale_stride : NULL;
-	const float *part = j->part + n * j->chunks * 2 * j->ldc;
+	const float *part = j->part + n * j->chunks * 2 * j->ldc, *given = j->moments ? j->moments + n * 2 * s->groups : NULL;
 	float *mul = j->mul + n * j->ldc, *add = j->add + n * j->ldc;
 	for (long g = 0; g < s->groups; g++) {
-		// Means relative to the group's first value; the variance is that within channels plus that between their means.
-		double ref = first[g * per], total = 0, within = 0, squares = 0;
-		for (long c = g * per; c < (g + 1) * per; c++) {
-			double sum = 0, sq = 0;
-			for (long k = 0; k < j->chunks; k++) {
-				sum += part[k * 2 * j->ldc + c];
-				sq += part[k * 2 * j->ldc + j->ldc + c];
-			}
-			double mean = sum / s->hw, m = first[c] - ref + mean;
-			within += sq / s->hw - mean * mean;
-			total += m;
-			squares += m * m;
+		double mean, var;
+		if (given) {
+			mean = given[g];
+			var = given[s->groups + g];
+		} else {
+			norm_moments(j, g, first, part, j->chunks, s->hw, &mean, &var);
 		}
-		double mean = total / per, var = (within + squares) / per - mean * mean;
-		double rstd = 1 / sqrt((var > 0 ? var : 0 * var) + s->eps); // NaN stays NaN
-		mean += ref;
+		double rstd = 1 / sqrt(var + s->eps);
 		for (long c = g * per; c < (g + 1) * per; c++) {
 			double m = j->gamma[c] * rstd, a = j->beta[c] - mean * m;
 			if (ss) {
@@ -111,30 +124,81 @@ static INLINE void norm_apply(const group_norm_job *j, long n, long p0, long p1,
 static void group_norm_task(void *arg, int tid, int threads) {
 	group_norm_job *j = arg;
 	(void)tid, (void)threads;
-	long i, n = j->s->n;
-	while ((i = take(&j->next[0])) < n * j->chunks) norm_sums(j, i / j->chunks, i % j->chunks);
-	pool_barrier(j->pool);
+	long i, n = j->s->n, hw = j->s->hw;
+	if (!j->moments) {
+		while ((i = take(&j->next[0])) < n * j->chunks) {
+			const float *sample = j->x + i / j->chunks * hw * j->s->c;
+			long p0 = i % j->chunks * norm_chunk;
+			norm_sums(j, sample, sample, p0, min_long(hw, p0 + norm_chunk), j->part + i * 2 * j->ldc);
+		}
+		pool_barrier(j->pool);
+	}
 	while ((i = take(&j->next[1])) < n) norm_coefficients(j, i);
 	pool_barrier(j->pool);
 	while ((i = take(&j->next[2])) < n * j->chunks) {
-		long p0 = i % j->chunks * norm_chunk, p1 = min_long(j->s->hw, p0 + norm_chunk);
+		long p0 = i % j->chunks * norm_chunk, p1 = min_long(hw, p0 + norm_chunk);
 		if (j->s->silu) norm_apply(j, i / j->chunks, p0, p1, 1);
 		else norm_apply(j, i / j->chunks, p0, p1, 0);
 	}
 }
 
 static int group_norm(ldm_pool *pool, const ldm_group_norm_shape *s, const float *x, const float *gamma, const float *beta,
-	const float *scale_shift, float *y) {
-	group_norm_job j = {.pool = pool, .s = s, .x = x, .gamma = gamma, .beta = beta, .scale_shift = scale_shift, .y = y};
+	const float *moments, const float *scale_shift, float *y) {
+	group_norm_job j = {.pool = pool, .s = s, .x = x, .gamma = gamma, .beta = beta, .moments = moments, .scale_shift = scale_shift, .y = y};
 	j.chunks = div_up(s->hw, norm_chunk);
 	j.ldc = div_up(s->c, 16) * 16;
 	size_t row = s->n * j.ldc * 4;
-	char *scratch = pool_scratch(pool, row * 2 * (j.chunks + 1));
+	char *scratch = pool_scratch(pool, row * 2 * ((moments ? 0 : j.chunks) + 1));
 	if (!scratch) return -1;
 	j.mul = (float *)scratch;
 	j.add = (float *)(scratch + row);
 	j.part = (float *)(scratch + 2 * row);
 	pool_run(pool, s->n * s->hw * s->c * 16, group_norm_task, &j);
+	return 0;
+}
+
+// Moments of each group over a window of every sample. A row of the window is cut into chunks.
+
+typedef struct {
+	group_norm_job norm;
+	const long *windows; // top, left, bottom, right
+	long w;              // width of the image
+	float *y;
+} group_moments_job;
+
+static void group_moments_task(void *arg, int tid, int threads) {
+	group_moments_job *j = arg;
+	const ldm_group_norm_shape *s = j->norm.s;
+	(void)tid, (void)threads;
+	long i;
+	while ((i = take(&j->norm.next[0])) < s->n * j->norm.chunks) {
+		const long *v = j->windows + 4 * (i / j->norm.chunks), across = div_up(v[3] - v[1], norm_chunk);
+		long chunk = i % j->norm.chunks;
+		if (chunk >= (v[2] - v[0]) * across) continue;
+		const float *sample = j->norm.x + i / j->norm.chunks * s->hw * s->c;
+		long row = (v[0] + chunk / across) * j->w, from = v[1] + chunk % across * norm_chunk;
+		norm_sums(&j->norm, sample, sample + (v[0] * j->w + v[1]) * s->c, row + from, row + min_long(v[3], from + norm_chunk),
+			j->norm.part + i * 2 * j->norm.ldc);
+	}
+	pool_barrier(j->norm.pool);
+	while ((i = take(&j->norm.next[1])) < s->n * s->groups) {
+		long n = i / s->groups, g = i % s->groups;
+		const long *v = j->windows + 4 * n, rows = v[2] - v[0], width = v[3] - v[1];
+		double mean, var;
+		norm_moments(&j->norm, g, j->norm.x + (n * s->hw + v[0] * j->w + v[1]) * s->c, j->norm.part + n * j->norm.chunks * 2 * j->norm.ldc,
+			rows * div_up(width, norm_chunk), (double)rows * width, &mean, &var);
+		j->y[n * 2 * s->groups + g] = mean;
+		j->y[(n * 2 + 1) * s->groups + g] = var;
+	}
+}
+
+static int group_moments(ldm_pool *pool, const ldm_group_norm_shape *s, long w, const long *windows, const float *x, float *y) {
+	group_moments_job j = {.norm = {.pool = pool, .s = s, .x = x}, .windows = windows, .w = w, .y = y};
+	j.norm.chunks = s->hw / w * div_up(w, norm_chunk); // as many as a window can have
+	j.norm.ldc = div_up(s->c, 16) * 16;
+	j.norm.part = (float *)pool_scratch(pool, s->n * j.norm.chunks * 2 * j.norm.ldc * 4);
+	if (!j.norm.part) return -1;
+	pool_run(pool, s->n * s->hw * s->c * 8, group_moments_task, &j);
 	return 0;
 }
 

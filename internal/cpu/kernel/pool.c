@@ -253,8 +253,12 @@ int ldm_attention_reserve(ldm_pool *p, const ldm_attention_shape *s, int bf) {
 }
 
 int ldm_group_norm(ldm_pool *p, const ldm_group_norm_shape *s, const float *x, const float *gamma, const float *beta,
-	const float *scale_shift, float *y) {
-	return p->target->group_norm(p, s, x, gamma, beta, scale_shift, y);
+	const float *moments, const float *scale_shift, float *y) {
+	return p->target->group_norm(p, s, x, gamma, beta, moments, scale_shift, y);
+}
+
+int ldm_group_moments(ldm_pool *p, const ldm_group_norm_shape *s, long w, const long *windows, const float *x, float *y) {
+	return p->target->group_moments(p, s, w, windows, x, y);
 }
 
 void ldm_layer_norm(ldm_pool *p, long rows, long c, double eps, const float *x, const float *gamma, const float *beta, float *y) {

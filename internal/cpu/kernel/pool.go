@@ -15,6 +15,7 @@ type Pool struct {
 	k       kernels
 	isa     ISA
 	threads int
+	windows []window // of the current call of GroupMoments
 }
 
 const maxThreads = 256
@@ -80,7 +81,8 @@ type kernels interface {
 	conv(s ConvShape, w *ConvWeights, x, y []float32, e Epilogue)
 	linear(s LinearShape, w *LinearWeights, x, y []float32, e Epilogue)
 	attention(s AttentionShape, q, k, v, o []float32, prec Precision)
-	groupNorm(s GroupNormShape, x, gamma, beta, scaleShift, y []float32)
+	groupNorm(s GroupNormShape, x, gamma, beta, moments, scaleShift, y []float32)
+	groupMoments(s GroupNormShape, width int, windows []window, x, y []float32)
 	layerNorm(rows, c int, eps float64, x, gamma, beta, y []float32)
 	activate(a Act, x, y []float32)
 	scale(f float32, x, y []float32)

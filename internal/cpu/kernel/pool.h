@@ -28,7 +28,8 @@ typedef struct {
 		const float *sample_bias, long sample_stride, const float *residual, int act);
 	int (*attention)(ldm_pool *, const ldm_attention_shape *, int bf, const float *q, const float *k, const float *v, float *o);
 	int (*group_norm)(ldm_pool *, const ldm_group_norm_shape *, const float *x, const float *gamma, const float *beta,
-		const float *scale_shift, float *y);
+		const float *moments, const float *scale_shift, float *y);
+	int (*group_moments)(ldm_pool *, const ldm_group_norm_shape *, long w, const long *windows, const float *x, float *y);
 	void (*layer_norm)(ldm_pool *, long rows, long c, double eps, const float *x, const float *gamma, const float *beta, float *y);
 	int (*code_index)(ldm_pool *, long rows, long c, long v, const float *z, const float *codebook, float *idx);
 	void (*activate)(ldm_pool *, int act, long n, const float *x, float *y);

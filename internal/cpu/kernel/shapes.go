@@ -102,3 +102,9 @@ type GroupNormShape struct {
 	SiLU             bool // apply SiLU to the result
 	ScaleStride      int  // floats between the rows of scaleShift; 0 means 2*C
 }
+
+func (s GroupNormShape) check() {
+	if s.Groups < 1 || s.C%s.Groups != 0 {
+		panic(fmt.Sprintf("kernel: group norm %+v: channels are not a multiple of groups", s))
+	}
+}

@@ -53,6 +53,7 @@ const ldm_target TARGET = {
 	.linear = linear,
 	.attention = attention,
 	.group_norm = group_norm,
+	.group_moments = group_moments,
 	.layer_norm = layer_norm,
 	.code_index = code_index,
 	.activate = activate,
