@@ -36,6 +36,13 @@ var about = map[string]string{
 	"spec.input.allow_paths": "folder from which images that are given by path may be read; such images are refused when empty",
 	"spec.input.exif":        "apply or ignore the orientation that a picture states",
 
+	"spec.input.mask":         "column of the masks, white where to fill (task inpaint)",
+	"spec.input.caption":      "column of the captions (task text)",
+	"spec.input.boxes":        "column of the boxes, a list of [x, y, width, height] in pixels or in fractions of the image (task layout)",
+	"spec.input.categories":   "column of the boxes' categories, a list of numbers (task layout)",
+	"spec.input.segmentation": "column of the label maps, gray pictures whose values are labels (task semantic); the image column when empty",
+	"spec.input.reference":    "column of the pictures that results are scored against",
+
 	"spec.preprocess.size":   "size of the model's input; 0 keeps that of each picture",
 	"spec.preprocess.crop":   "center and random resize until the output fits inside and cut; lsun cuts the middle square, then resizes; none resizes to the size whatever the shape",
 	"spec.preprocess.resize": "library and filter whose results are reproduced",
@@ -51,6 +58,13 @@ var about = map[string]string{
 	"spec.sample.rows":      "images (task uncond)",
 	"spec.sample.size":      "size of the images in pixels; 0 takes the size that the model was made for",
 
+	"spec.sample.degradation": "how the small picture is made from the image, such as pil_bicubic; empty takes the image itself as the small one (task superres)",
+	"spec.sample.inpaint":     "model: the model takes the masked image, as inpainting models do; latent: any model, its latent held where the mask is black; auto what the model can (task inpaint)",
+	"spec.sample.outpaint":    "pixels to add, such as 64 on every side or 0,64,0,64 for top, right, bottom and left; instead of a mask (task inpaint)",
+	"spec.sample.strength":    "share of the steps that change the image, above 0 to 1 (task img2img)",
+	"spec.sample.vocab":       "vocab.txt of bert-base-uncased, which the model's captions are written with (task text)",
+	"spec.sample.score":       "write PSNR and SSIM against the reference: the column input.reference, or the image that sample.degradation made small",
+
 	"spec.sampler.name":        "the sampler",
 	"spec.sampler.steps":       "steps; ddpm makes every step of the process and takes no number",
 	"spec.sampler.eta":         "noise of ddim, 0 deterministic to 1 ancestral; 0 with the others",
@@ -58,6 +72,7 @@ var about = map[string]string{
 	"spec.sampler.spacing":     "how the steps are spread over the process",
 	"spec.sampler.temperature": "factor on the noise of stochastic steps",
 	"spec.sampler.noise_from":  "safetensors file with x_T and, for stochastic samplers, noise, instead of noise by seed and id",
+	"spec.sampler.reuse.every": "compute the deep part of the U-Net in every N-th step only and reuse it between: faster and approximate; 1 is exact",
 
 	"spec.output.path":          "folder that the job writes",
 	"spec.output.rows_per_part": "rows in each part",
@@ -65,6 +80,10 @@ var about = map[string]string{
 	"spec.output.latent_layout": "list: nested fixed-size lists; tensor: the Arrow extension arrow.fixed_shape_tensor",
 	"spec.output.format":        "format of generated images",
 	"spec.output.quality":       "quality of jpeg",
+	"spec.output.layout":        "arrow: images in the parts; tree: image files below images/ with the names of the input, and parts that name them",
+	"spec.output.alpha":         "keep: the source's alpha is put back; matte: the source is laid on output.matte first; drop: ignored",
+	"spec.output.matte":         "color under transparent pixels, also of jpeg, which has no alpha",
+	"spec.output.metadata":      "keep: color profile and EXIF of the source are written again, the orientation reset; drop",
 
 	"spec.compute.device":    "where to compute; auto takes what there is",
 	"spec.compute.precision": "fp32, or mixed: bfloat16 inside transformer blocks, on processors that have it",
@@ -96,7 +115,9 @@ func methods() (names []string) {
 var between = map[string]struct{ min, max int }{
 	"spec.input.limit":          {min: 0},
 	"spec.sample.per_class":     {min: 1},
-	"spec.sample.rows":          {min: 0},
+	"spec.sample.rows":          {min: 1},
+	"spec.sample.strength":      {0, 1},
+	"spec.sampler.reuse.every":  {min: 1},
 	"spec.sampler.steps":        {min: 1},
 	"spec.sampler.eta":          {0, 1},
 	"spec.sampler.temperature":  {min: 0},
@@ -139,7 +160,7 @@ func allKeys(t *testing.T) []key {
 
 // section is the block of a key: "model" for spec.model.checkpoint, "" for kind.
 func (k key) section() string {
-	if f := strings.Split(k.path, "."); len(f) == 3 {
+	if f := strings.Split(k.path, "."); len(f) >= 3 {
 		return f[1]
 	}
 	return ""
@@ -183,7 +204,7 @@ func reference(keys []key) string {
 		}
 		name := k.path
 		if section != "" {
-			name = name[strings.LastIndexByte(name, '.')+1:]
+			name = strings.TrimPrefix(name, "spec."+section+".")
 		}
 		value := ""
 		if k.value != "" && k.value != "[]" {

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -145,4 +146,36 @@ func ParseClasses(s string) ([]int, error) {
 		}
 	}
 	return list, nil
+}
+
+// Margins are pixels added to the four sides of a picture.
+type Margins struct{ Top, Right, Bottom, Left int }
+
+// ParseMargins reads "64" for all sides or "0,64,0,64" for top, right, bottom and left.
+func ParseMargins(s string) (Margins, error) {
+	f := strings.Split(s, ",")
+	v := make([]int, len(f))
+	for i, p := range f {
+		n, err := strconv.Atoi(strings.TrimSpace(p))
+		if err != nil || n < 0 || n > 1<<16 {
+			return Margins{}, fmt.Errorf("%q is not pixels for every side, such as 64, or for top, right, bottom and left, such as 0,64,0,64", s)
+		}
+		v[i] = n
+	}
+	switch len(v) {
+	case 1:
+		return Margins{v[0], v[0], v[0], v[0]}, nil
+	case 4:
+		return Margins{v[0], v[1], v[2], v[3]}, nil
+	}
+	return Margins{}, fmt.Errorf("%q has %d numbers, want one or four", s, len(v))
+}
+
+// ParseColor reads a colour such as #ffffff.
+func ParseColor(s string) (rgb [3]uint8, err error) {
+	b, err := hex.DecodeString(strings.TrimPrefix(s, "#"))
+	if err != nil || len(b) != 3 || s[0] != '#' {
+		return rgb, fmt.Errorf("%q is not a color such as #ffffff", s)
+	}
+	return [3]uint8(b), nil
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -282,6 +283,9 @@ func number(v any) (float64, bool) {
 // TestRanges compares the documented ranges with what is accepted.
 func TestRanges(t *testing.T) {
 	jobs := map[string]string{
+		"spec.sample.rows":     "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, sample: {task: uncond}}\n",
+		"spec.sample.strength": "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, input: {path: i}, sample: {task: img2img}}\n",
+
 		"sample":  "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, sample: {task: class, classes: 0-3}}\n",
 		"sampler": "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, sample: {task: class, classes: 0-3}}\n",
 	}
@@ -290,10 +294,7 @@ func TestRanges(t *testing.T) {
 		if !ok {
 			continue
 		}
-		job := jobs[k.section()]
-		if job == "" {
-			job = encodeJob
-		}
+		job := cmp.Or(jobs[k.path], jobs[k.section()], encodeJob)
 		try := func(n int) error {
 			_, err := load(job, map[string]string{"day": "1"}, Setting{k.path, strconv.Itoa(n), "--set"})
 			return err

@@ -91,7 +91,7 @@ func TestErrors(t *testing.T) {
 		{"uncond without rows", gen + "  sample: {task: uncond}\n", "spec.sample.rows: missing"},
 		{"class without classes", gen + "  sample: {task: class}\n", "spec.sample.classes: missing"},
 		{"bad classes", gen + "  sample: {task: class, classes: \"9-2\"}\n", `"9-2" is not a class or a range`},
-		{"uncond guided", gen + "  sample: {task: uncond, rows: 3}\n  sampler: {guidance: 2}\n", "spec.sampler.guidance: needs a conditional model"},
+		{"uncond guided", gen + "  sample: {task: uncond, rows: 3}\n  sampler: {guidance: 2}\n", "spec.sampler.guidance: must be 1 with task uncond"},
 		{"plms eta", gen + "  sample: {task: uncond, rows: 3}\n  sampler: {name: plms, eta: 1}\n", "spec.sampler.eta: must be 0 with plms"},
 	}
 	for _, c := range cases {

@@ -40,10 +40,18 @@ type Model struct {
 
 // Input is a dataset of images.
 type Input struct {
-	Path       string   `yaml:"path" path:"list"`
-	Image      string   `yaml:"image"`
-	ID         string   `yaml:"id"`
-	Label      string   `yaml:"label"`
+	Path  string `yaml:"path" path:"list"`
+	Image string `yaml:"image"`
+	ID    string `yaml:"id"`
+	Label string `yaml:"label"`
+
+	Mask         string `yaml:"mask"`
+	Caption      string `yaml:"caption"`
+	Boxes        string `yaml:"boxes"`
+	Categories   string `yaml:"categories"`
+	Segmentation string `yaml:"segmentation"`
+	Reference    string `yaml:"reference"`
+
 	Columns    []string `yaml:"columns"`
 	Limit      int      `yaml:"limit"`
 	AllowPaths string   `yaml:"allow_paths" path:"true"`
@@ -72,6 +80,13 @@ type Sample struct {
 	PerClass int    `yaml:"per_class"`
 	Rows     int    `yaml:"rows"`
 	Size     Extent `yaml:"size"`
+
+	Degradation string  `yaml:"degradation"`
+	Inpaint     string  `yaml:"inpaint" enum:"auto,model,latent"`
+	Outpaint    string  `yaml:"outpaint"`
+	Strength    float64 `yaml:"strength"`
+	Vocab       string  `yaml:"vocab" path:"true"`
+	Score       bool    `yaml:"score"`
 }
 
 // Sampler chooses how the diffusion is walked.
@@ -83,6 +98,12 @@ type Sampler struct {
 	Spacing     string  `yaml:"spacing" enum:"uniform,quad"`
 	Temperature float64 `yaml:"temperature"`
 	NoiseFrom   string  `yaml:"noise_from" path:"true"`
+	Reuse       Reuse   `yaml:"reuse"`
+}
+
+// Reuse says how often the deep part of the U-Net is computed; the steps between take it from the last time. Approximate.
+type Reuse struct {
+	Every int `yaml:"every"`
 }
 
 // Output is the folder that a job writes, and the form of its parts.
@@ -93,6 +114,10 @@ type Output struct {
 	LatentLayout string `yaml:"latent_layout" enum:"list,tensor"`
 	Format       string `yaml:"format" enum:"png,jpeg"`
 	Quality      int    `yaml:"quality"`
+	Layout       string `yaml:"layout" enum:"arrow,tree"`
+	Alpha        string `yaml:"alpha" enum:"keep,matte,drop"`
+	Matte        string `yaml:"matte"`
+	Metadata     string `yaml:"metadata" enum:"keep,drop"`
 }
 
 // Compute says where and how fast.
@@ -120,9 +145,9 @@ func Default() Job {
 			Input:      Input{EXIF: "apply"},
 			Preprocess: Preprocess{Crop: "center", Resize: "pil-bicubic"},
 			Encode:     Encode{Latent: "mode", DType: "float32", Scale: true},
-			Sample:     Sample{PerClass: 1},
-			Sampler:    Sampler{Name: "ddim", Steps: 50, Guidance: 1, Spacing: "uniform", Temperature: 1},
-			Output:     Output{RowsPerPart: 1024, Compression: "none", LatentLayout: "list", Format: "png", Quality: 95},
+			Sample:     Sample{PerClass: 1, Inpaint: "auto", Strength: 0.75},
+			Sampler:    Sampler{Name: "ddim", Steps: 50, Guidance: 1, Spacing: "uniform", Temperature: 1, Reuse: Reuse{Every: 1}},
+			Output:     Output{RowsPerPart: 1024, Compression: "none", LatentLayout: "list", Format: "png", Quality: 95, Layout: "arrow", Alpha: "keep", Matte: "#ffffff", Metadata: "keep"},
 			Compute:    Compute{Device: "auto", Precision: "fp32", Batch: 8, Seed: 23},
 			Limits:     Limits{MaxBadRows: Budget{Percent: 1}, MaxPixels: 178956970, Memory: 8 << 30},
 		},

@@ -11,8 +11,8 @@ import (
 // Kinds of jobs that this version runs.
 var runnable = []string{"Encode", "Sample"}
 
-// Tasks of kind Sample that this version runs.
-var tasks = []string{"class", "uncond"}
+// Tasks of kind Sample.
+var tasks = []string{"class", "uncond", "superres", "inpaint", "text", "layout", "semantic", "img2img"}
 
 // Validate checks what the types cannot say: required values, ranges and combinations. Errors name the key and its origin.
 func (r *Resolved) Validate() error {
@@ -29,6 +29,8 @@ func (r *Resolved) Validate() error {
 		{s.Model.SHA256 != "" && len(s.Model.SHA256) != 64, "spec.model.sha256", "not 64 hexadecimal digits"},
 		{s.Output.Path == "", "spec.output.path", "missing"},
 		{s.Output.RowsPerPart < 1 || s.Output.RowsPerPart > 1<<20, "spec.output.rows_per_part", "not in 1..1048576"},
+		{s.Sample.Strength < 0 || s.Sample.Strength > 1, "spec.sample.strength", "not in [0, 1]"},
+		{s.Sampler.Reuse.Every < 1, "spec.sampler.reuse.every", "not at least 1"},
 		{s.Output.Quality < 1 || s.Output.Quality > 100, "spec.output.quality", "not in 1..100"},
 		{s.Compute.Batch < 1 || s.Compute.Batch > 4096, "spec.compute.batch", "not in 1..4096"},
 		{s.Compute.Threads < 0 || s.Compute.Threads > 1024, "spec.compute.threads", "not in 0..1024 (0: every processor)"},
@@ -54,51 +56,9 @@ func (r *Resolved) validateEncode() error {
 	if r.Spec.Input.Path == "" {
 		return r.fail("spec.input.path", "missing: kind Encode reads images")
 	}
-	for _, key := range []string{"spec.sample.task", "spec.sample.classes", "spec.sampler.steps", "spec.sampler.name"} {
+	for _, key := range []string{"spec.sample.task", "spec.sample.classes", "spec.sampler.steps", "spec.sampler.name", "spec.output.layout", "spec.sample.score"} {
 		if r.Origins[key] != "" {
 			return r.fail(key, "has no meaning for kind Encode")
-		}
-	}
-	return nil
-}
-
-func (r *Resolved) validateSample() error {
-	s := &r.Spec
-	switch {
-	case s.Sample.Task == "":
-		return r.fail("spec.sample.task", "missing; one of %s", strings.Join(tasks, ", "))
-	case !slices.Contains(tasks, s.Sample.Task):
-		return r.fail("spec.sample.task", "%s is not available in this version; available: %s", s.Sample.Task, strings.Join(tasks, ", "))
-	case s.Sample.PerClass < 1:
-		return r.fail("spec.sample.per_class", "not at least 1")
-	case s.Sample.Rows < 0:
-		return r.fail("spec.sample.rows", "negative")
-	case s.Input.Path != "":
-		return r.fail("spec.input.path", "has no meaning for task %s, which makes its rows from sample", s.Sample.Task)
-	case s.Sample.Task == "uncond" && s.Sample.Rows == 0:
-		return r.fail("spec.sample.rows", "missing: how many images to generate")
-	case s.Sample.Task == "uncond" && s.Sample.Classes != "":
-		return r.fail("spec.sample.classes", "has no meaning for task uncond")
-	case s.Sample.Task == "uncond" && s.Sampler.Guidance != 1:
-		return r.fail("spec.sampler.guidance", "needs a conditional model; task uncond has no condition")
-	case s.Sample.Task == "class" && s.Sample.Classes == "":
-		return r.fail("spec.sample.classes", "missing: classes such as 0-9")
-	case s.Sample.Task == "class" && s.Sample.Rows != 0:
-		return r.fail("spec.sample.rows", "has no meaning for task class: rows follow from classes and per_class")
-	case s.Sampler.Name == "plms" && s.Sampler.Eta != 0, s.Sampler.Name == "ddpm" && s.Sampler.Eta != 0:
-		return r.fail("spec.sampler.eta", "must be 0 with %s", s.Sampler.Name)
-	case s.Sampler.Eta < 0 || s.Sampler.Eta > 1:
-		return r.fail("spec.sampler.eta", "not in [0, 1]")
-	case s.Sampler.Name == "ddpm" && s.Sampler.Steps != 0:
-		return r.fail("spec.sampler.steps", "ddpm makes every step of the process; leave it out")
-	case s.Sampler.Name != "ddpm" && s.Sampler.Steps < 1:
-		return r.fail("spec.sampler.steps", "not at least 1")
-	case s.Sampler.Temperature < 0:
-		return r.fail("spec.sampler.temperature", "negative")
-	}
-	if s.Sample.Task == "class" {
-		if _, err := ParseClasses(s.Sample.Classes); err != nil {
-			return r.fail("spec.sample.classes", "%s", err)
 		}
 	}
 	return nil
