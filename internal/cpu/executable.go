@@ -173,6 +173,8 @@ func (x *Executable) compile(s *plan.Step) (func() error, error) {
 		return do(func() { p.SiLU(in[0], out) }), nil
 	case plan.GELU:
 		return do(func() { p.GELU(in[0], out) }), nil
+	case plan.ReLU:
+		return do(func() { p.ReLU(in[0], out) }), nil
 	case plan.GEGLU:
 		rows, c := s.Out.Rows(), s.Out.Cols()
 		return do(func() { p.GEGLU(rows, c, in[0], out) }), nil
@@ -218,6 +220,15 @@ func (x *Executable) compile(s *plan.Step) (func() error, error) {
 	case plan.AvgPool:
 		n, h, w, c, _ := image(s.In[0])
 		return do(func() { p.AvgPool2(n, h, w, c, in[0], out) }), nil
+	case plan.AvgPool3, plan.MaxPool:
+		shape := windowShape(s)
+		if s.Kind == plan.AvgPool3 {
+			return do(func() { p.AvgPool(shape, in[0], out) }), nil
+		}
+		return do(func() { p.MaxPool(shape, in[0], out) }), nil
+	case plan.PixelMean:
+		n, h, w, c, _ := image(s.In[0])
+		return do(func() { p.PixelMean(n, h*w, c, in[0], out) }), nil
 	case plan.Embed:
 		ws, err := weights()
 		if err != nil {
@@ -304,6 +315,17 @@ func convShape(s *plan.Step) kernel.ConvShape {
 		KH: s.Window.KH, KW: s.Window.KW, Stride: s.Window.Stride, PadTop: s.Window.Top, PadLeft: s.Window.Left,
 		Upsample: s.Window.Upsample,
 	}
+}
+
+// windowShape describes a pooling step to the kernels.
+func windowShape(s *plan.Step) kernel.WindowShape {
+	n, h, w, c, _ := image(s.In[0])
+	_, oh, ow, _, _ := image(s.Out)
+	shape := kernel.WindowShape{N: n, H: h, W: w, C: c, OutH: oh, OutW: ow, Kernel: s.Window.KH, Stride: s.Window.Stride, Pad: s.Window.Top}
+	if s.Kind == plan.AvgPool3 {
+		shape.Kernel, shape.Stride, shape.Pad = 3, 1, 1
+	}
+	return shape
 }
 
 // image splits the shape of an image value.

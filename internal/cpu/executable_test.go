@@ -135,6 +135,12 @@ var networks = []network{
 		y := ir.GroupNormGiven(x, g.Param("n.weight", 24), g.Param("n.bias", 24), m, 8, 1e-5)
 		return []*ir.Tensor{conv(g, ir.SiLU(y), "out", 3, 3, ir.Same(3)), ir.Scale(m, 2)}
 	}},
+	{"rectified", func(g *ir.Graph, n int) []*ir.Tensor {
+		x := ir.ReLU(conv(g, g.Input("x", n, 3, 13, 18), "in", 24, 3, ir.Conv{Stride: 2}))
+		y := ir.MaxPool(ir.ReLU(conv(g, x, "row", 20, 1, ir.Same(1))), ir.Pool{Kernel: 3, Stride: 2, Pad: 1})
+		r := ir.ReLU(ir.Add(conv(g, ir.AvgPool3(x), "same", 24, 3, ir.Same(3)), x))
+		return []*ir.Tensor{ir.PixelMean(y), r, ir.MaxPool(ir.Concat(r, x), ir.Pool{Kernel: 2, Stride: 1})}
+	}},
 	{"words", func(g *ir.Graph, n int) []*ir.Tensor {
 		ids := g.Input("ids", n, 9)
 		x := ir.AddRows(ir.Embed(ids, g.Param("table", 11, 16)), g.Param("pos", 9, 16))

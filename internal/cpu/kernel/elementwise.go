@@ -80,6 +80,9 @@ func (p *Pool) SiLU(x, y []float32) { p.activate(SiLU, x, y) }
 // GELU computes y = x * Phi(x) with the exact normal distribution function, elementwise over len(y).
 func (p *Pool) GELU(x, y []float32) { p.activate(GELU, x, y) }
 
+// ReLU computes y = max(x, 0), elementwise over len(y).
+func (p *Pool) ReLU(x, y []float32) { p.activate(ReLU, x, y) }
+
 func (p *Pool) activate(a Act, x, y []float32) {
 	if len(y) == 0 {
 		return

@@ -199,7 +199,7 @@ func TestActivations(t *testing.T) {
 	}
 	x = append(x, 0, float32(math.Copysign(0, -1)), 1e30, -1e30, float32(math.Inf(1)))
 	eachISA(t, func(t *testing.T, ps []*Pool) {
-		for _, a := range []Act{SiLU, GELU} {
+		for _, a := range []Act{SiLU, GELU, ReLU} {
 			y := same(t, ps, len(x), func(p *Pool, y []float32) { p.activate(a, x, y) }, x)
 			for i, v := range x {
 				want := refAct(a, float64(v))

@@ -127,6 +127,8 @@ func refAct(a Act, x float64) float64 {
 		return x / (1 + math.Exp(-x))
 	case GELU:
 		return 0.5 * x * math.Erfc(-x/math.Sqrt2)
+	case ReLU:
+		return max(x, 0)
 	}
 	return x
 }

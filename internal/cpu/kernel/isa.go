@@ -81,4 +81,5 @@ const (
 	None Act = iota
 	SiLU     // x * sigmoid(x)
 	GELU     // x * Phi(x), the exact form with the error function
+	ReLU     // max(x, 0)
 )

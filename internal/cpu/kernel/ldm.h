@@ -24,6 +24,10 @@ typedef struct {
 	int silu;
 } ldm_group_norm_shape;
 
+typedef struct {
+	int n, h, w, c, out_h, out_w, k, stride, pad;
+} ldm_window_shape;
+
 int ldm_runnable(int isa);
 ldm_pool *ldm_pool_new(int threads, int isa); // NULL when memory or threads are lacking
 void ldm_pool_free(ldm_pool *p);
@@ -64,6 +68,9 @@ void ldm_copy_rows(ldm_pool *p, long rows, long c, const float *v, long ldv, lon
 void ldm_modulate(ldm_pool *p, long rows, long c, const float *x, const float *s, long lds, long div, float *y);
 void ldm_upsample2(ldm_pool *p, long n, long h, long w, long c, const float *x, float *y);
 void ldm_avg_pool2(ldm_pool *p, long n, long h, long w, long c, const float *x, float *y);
+// The largest values, or the means, of square windows; what lies in the padding does not count.
+void ldm_pool_windows(ldm_pool *p, const ldm_window_shape *s, int average, const float *x, float *y);
+void ldm_pixel_mean(ldm_pool *p, long n, long hw, long c, const float *x, float *y);
 void ldm_transpose(ldm_pool *p, long n, long rows, long cols, const float *x, float *y);
 void ldm_quantize(ldm_pool *p, long rows, long c, const float *z, const float *codebook, const float *idx, float *y);
 void ldm_gaussian_sample(ldm_pool *p, long rows, long c, const float *moments, const float *noise, float *y);

@@ -24,6 +24,7 @@ type native struct {
 	linearShape    C.ldm_linear_shape
 	attentionShape C.ldm_attention_shape
 	normShape      C.ldm_group_norm_shape
+	windowShape    C.ldm_window_shape
 	windows        []C.long
 }
 
@@ -206,6 +207,16 @@ func (k *native) upsample2(n, h, w, c int, x, y []float32) {
 
 func (k *native) avgPool2(n, h, w, c int, x, y []float32) {
 	C.ldm_avg_pool2(k.pool, C.long(n), C.long(h), C.long(w), C.long(c), ptr(x), ptr(y))
+}
+
+func (k *native) poolWindows(s WindowShape, average bool, x, y []float32) {
+	k.windowShape = C.ldm_window_shape{n: C.int(s.N), h: C.int(s.H), w: C.int(s.W), c: C.int(s.C), out_h: C.int(s.OutH), out_w: C.int(s.OutW),
+		k: C.int(s.Kernel), stride: C.int(s.Stride), pad: C.int(s.Pad)}
+	C.ldm_pool_windows(k.pool, &k.windowShape, flag(average), ptr(x), ptr(y))
+}
+
+func (k *native) pixelMean(n, hw, c int, x, y []float32) {
+	C.ldm_pixel_mean(k.pool, C.long(n), C.long(hw), C.long(c), ptr(x), ptr(y))
 }
 
 func (k *native) transpose(n, rows, cols int, x, y []float32) {

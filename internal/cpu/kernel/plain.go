@@ -68,6 +68,10 @@ func act(a Act, x float32) float32 {
 		return x / (1 + float32(math.Exp(-float64(x))))
 	case GELU:
 		return float32(0.5 * float64(x) * math.Erfc(-float64(x)*math.Sqrt2/2))
+	case ReLU:
+		if x < 0 { // NaN stays NaN
+			return 0
+		}
 	}
 	return x
 }

@@ -1,6 +1,6 @@
 // Elementwise kernels, and those that only move or compare.
 
-enum { op_scale, op_add, op_silu, op_gelu, op_geglu, op_add_rows, op_modulate, op_quantize, op_gaussian, op_average };
+enum { op_scale, op_add, op_silu, op_gelu, op_relu, op_geglu, op_add_rows, op_modulate, op_quantize, op_gaussian, op_average };
 
 typedef struct {
 	int op;
@@ -20,6 +20,7 @@ static INLINE vf pointwise_v(const int op, const pointwise_job *j, long r, long 
 	case op_add: return load_n(a, n) + load_n(j->b + r * j->ldb + i, n);
 	case op_silu: return silu_v(load_n(a, n));
 	case op_gelu: return gelu_v(load_n(a, n));
+	case op_relu: return relu_v(load_n(a, n));
 	case op_geglu: return load_n(a, n) * gelu_v(load_n(a + j->c, n));
 	case op_add_rows: return load_n(a, n) + load_n(j->b + r / j->div % j->mod * j->ldb + i, n);
 	case op_modulate: {
@@ -58,7 +59,7 @@ static void pointwise_task(void *arg, int tid, int threads) {
 	(void)tid, (void)threads;
 	switch (j->op) {
 #define OP(o) case o: pointwise_op(o, j); break;
-	OP(op_scale) OP(op_add) OP(op_silu) OP(op_gelu) OP(op_geglu) OP(op_add_rows) OP(op_modulate) OP(op_quantize) OP(op_gaussian) OP(op_average)
+	OP(op_scale) OP(op_add) OP(op_silu) OP(op_gelu) OP(op_relu) OP(op_geglu) OP(op_add_rows) OP(op_modulate) OP(op_quantize) OP(op_gaussian) OP(op_average)
 #undef OP
 	}
 }
@@ -85,7 +86,8 @@ static void flat(ldm_pool *pool, int op, float f, long n, const float *a, const 
 }
 
 static void activate(ldm_pool *pool, int act, long n, const float *x, float *y) {
-	flat(pool, act == act_silu ? op_silu : op_gelu, 0, n, x, NULL, y);
+	static const int op[] = {[act_silu] = op_silu, [act_gelu] = op_gelu, [act_relu] = op_relu};
+	flat(pool, op[act], 0, n, x, NULL, y);
 }
 
 static void scale(ldm_pool *pool, float f, long n, const float *x, float *y) { flat(pool, op_scale, f, n, x, NULL, y); }

@@ -283,6 +283,12 @@ void ldm_modulate(ldm_pool *p, long rows, long c, const float *x, const float *s
 }
 
 void ldm_avg_pool2(ldm_pool *p, long n, long h, long w, long c, const float *x, float *y) { p->target->avg_pool2(p, n, h, w, c, x, y); }
+
+void ldm_pool_windows(ldm_pool *p, const ldm_window_shape *s, int average, const float *x, float *y) {
+	p->target->pool_windows(p, s, average, x, y);
+}
+
+void ldm_pixel_mean(ldm_pool *p, long n, long hw, long c, const float *x, float *y) { p->target->pixel_mean(p, n, hw, c, x, y); }
 void ldm_transpose(ldm_pool *p, long n, long rows, long cols, const float *x, float *y) { p->target->transpose(p, n, rows, cols, x, y); }
 
 void ldm_quantize(ldm_pool *p, long rows, long c, const float *z, const float *codebook, const float *idx, float *y) {

@@ -7,6 +7,7 @@
 #include "attention.inc.h"
 #include "norm.inc.h"
 #include "pointwise.inc.h"
+#include "window.inc.h"
 #include <time.h>
 
 typedef struct {
@@ -63,6 +64,8 @@ const ldm_target TARGET = {
 	.add_rows = add_rows,
 	.modulate = modulate,
 	.avg_pool2 = avg_pool2,
+	.pool_windows = pool_windows,
+	.pixel_mean = pixel_mean,
 	.transpose = transpose,
 	.quantize = quantize,
 	.gaussian_sample = gaussian_sample,

@@ -190,11 +190,14 @@ static INLINE vf gelu_v(vf x) {
 	return x * choose(x < 0.0f, q, 1.0f - q);
 }
 
-enum { act_none, act_silu, act_gelu };
+static INLINE vf relu_v(vf x) { return choose(x < 0.0f, splat(0.0f), x); } // NaN stays NaN
+
+enum { act_none, act_silu, act_gelu, act_relu };
 
 static INLINE vf act_v(int act, vf x) {
 	if (act == act_silu) return silu_v(x);
 	if (act == act_gelu) return gelu_v(x);
+	if (act == act_relu) return relu_v(x);
 	return x;
 }
 
