@@ -39,15 +39,17 @@ func ddimSteps(s *Schedule, times []int, eta float64) []ddimStep {
 
 func sqrt32(v float32) float32 { return float32(math.Sqrt(float64(v))) }
 
-// ddim makes one step with the given noise prediction (Song et al. 2021, equation 12; reference: p_sample_ddim). Noise is
-// added on the last step too, as there.
-func (p *Sampler) ddim(x, eps []float32, k, i int, noise Noise, h Hooks) error {
-	c := p.steps[i]
+// ddim makes one step (Song et al. 2021, equation 12; reference: p_sample_ddim). Noise is added on the last step too, as there.
+func (p *Sampler) ddim(w *walk, x []float32) error { return p.ddimWith(w, x, p.eps) }
+
+// ddimWith makes the step with another prediction of the noise.
+func (p *Sampler) ddimWith(w *walk, x, eps []float32) error {
+	c := p.steps[w.i]
 	for j := range x {
 		p.x0[j] = (x[j] - float32(c.sqrtOneMinusA*eps[j])) / c.sqrtA
 	}
-	if h.OnX0 != nil {
-		if err := h.OnX0(p.x0); err != nil {
+	if w.h.OnX0 != nil {
+		if err := w.h.OnX0(p.x0); err != nil {
 			return err
 		}
 	}
@@ -57,7 +59,7 @@ func (p *Sampler) ddim(x, eps []float32, k, i int, noise Noise, h Hooks) error {
 		}
 		return nil
 	}
-	if err := noise.Step(k, p.noise); err != nil {
+	if err := w.noise.Step(w.k, p.noise); err != nil {
 		return err
 	}
 	temp := float32(p.cfg.Temperature)

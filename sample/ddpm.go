@@ -4,14 +4,14 @@ import "math"
 
 // ddpm makes one ancestral step (Ho et al. 2020; reference: p_sample): the mean of q(x_{t-1} | x_t, x_0) without clipping,
 // and noise of the clipped posterior variance except at time 0.
-func (p *Sampler) ddpm(x []float32, k, t int, noise Noise, h Hooks) error {
-	s := p.sched
+func (p *Sampler) ddpm(w *walk, x []float32) error {
+	s, t := p.sched, w.i // every time is visited
 	r, m, c1, c2 := s.sqrtRecipAlphasCumprod[t], s.sqrtRecipm1AlphasCumprod[t], s.coef1[t], s.coef2[t]
 	for j := range x {
 		p.x0[j] = float32(r*x[j]) - float32(m*p.eps[j])
 	}
-	if h.OnX0 != nil {
-		if err := h.OnX0(p.x0); err != nil {
+	if w.h.OnX0 != nil {
+		if err := w.h.OnX0(p.x0); err != nil {
 			return err
 		}
 	}
@@ -21,7 +21,7 @@ func (p *Sampler) ddpm(x []float32, k, t int, noise Noise, h Hooks) error {
 	if t == 0 {
 		return nil
 	}
-	if err := noise.Step(k, p.noise); err != nil {
+	if err := w.noise.Step(w.k, p.noise); err != nil {
 		return err
 	}
 	sigma, temp := float32(math.Exp(float64(0.5*s.logVariance[t]))), float32(p.cfg.Temperature)

@@ -45,29 +45,38 @@ type unet struct {
 // newUNet compiles the U-Net for n latents of h x w cells.
 func newUNet(s *engine.Session, n, h, w int, c Condition, r reuse) (*unet, error) {
 	cfg := s.Model.UNet.Config
-	u := &unet{cond: c, n: n, latent: cfg.OutChannels, inputs: map[string][]float32{}}
-	if extra := cfg.InChannels - cfg.OutChannels; len(c.Concat) != n*extra*h*w {
-		return nil, fmt.Errorf("the U-Net takes %d channels beside the latent's %d; the concatenated condition holds %d numbers, not those of %d x %d x %d x %d",
-			extra, cfg.OutChannels, len(c.Concat), n, extra, h, w)
+	u := &unet{cond: c, n: n, latent: cfg.OutChannels}
+	var err error
+	if u.inputs, err = c.inputs(cfg, n, h, w); err != nil {
+		return nil, err
 	}
 	if c.Concat != nil {
 		u.joined = make([]float32, n*cfg.InChannels*h*w)
+	}
+	u.net, err = newRunner(s, n, h, w, c.Tokens, r)
+	return u, err
+}
+
+// inputs checks a condition of n latents of h x w cells and names those of its parts that are inputs of the U-Net.
+func (c Condition) inputs(cfg nn.UNetConfig, n, h, w int) (map[string][]float32, error) {
+	in := map[string][]float32{}
+	if extra := cfg.InChannels - cfg.OutChannels; len(c.Concat) != n*extra*h*w {
+		return nil, fmt.Errorf("the U-Net takes %d channels beside the latent's %d; the concatenated condition holds %d numbers, not those of %d x %d x %d x %d",
+			extra, cfg.OutChannels, len(c.Concat), n, extra, h, w)
 	}
 	if c.Context != nil {
 		if want := n * c.Tokens * cfg.ContextDim; len(c.Context) != want {
 			return nil, fmt.Errorf("the context holds %d numbers, not those of %d x %d x %d", len(c.Context), n, c.Tokens, cfg.ContextDim)
 		}
-		u.inputs["context"] = c.Context
+		in["context"] = c.Context
 	}
 	if cfg.NumClasses > 0 {
 		if len(c.Y) != n {
 			return nil, fmt.Errorf("the U-Net is conditioned on classes and %d were given for %d latents", len(c.Y), n)
 		}
-		u.inputs["y"] = c.Y
+		in["y"] = c.Y
 	}
-	var err error
-	u.net, err = newRunner(s, n, h, w, c.Tokens, r)
-	return u, err
+	return in, nil
 }
 
 // Predict implements [Denoiser].
@@ -110,7 +119,7 @@ func joinConditions(uncond, cond Condition) (Condition, error) {
 }
 
 // NewDenoiser makes the denoiser of a model for one batch. With a guidance scale other than 1 and an unconditional
-// condition, every prediction is one call on the doubled batch.
+// condition, every prediction is one call on the doubled batch, except where an interval leaves guidance out.
 func NewDenoiser(s *engine.Session, d DenoiserSpec) (Denoiser, error) {
 	m := s.Model
 	switch {
@@ -136,7 +145,14 @@ func NewDenoiser(s *engine.Session, d DenoiserSpec) (Denoiser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Guided{Pair: pair, Scale: d.Config.Guidance}, nil
+	c := d.Config
+	g := &Guided{Pair: pair, Scale: c.Guidance, Rescale: c.GuidanceRescale, From: c.GuidanceFrom, To: c.GuidanceTo, T: m.Config.Diffusion.Timesteps}
+	if c.interval() {
+		if g.Cond, err = newNetwork(s, d, d.N, d.Cond); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
 }
 
 // newNetwork makes the network that a batch of n, doubled or not, goes through.

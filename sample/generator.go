@@ -121,7 +121,7 @@ func (g *Generator) GenerateLatents(ctx context.Context, r Request) ([]float32, 
 			return nil, exitcode.Errorf(exitcode.Usage, "image-to-image: the last %d of %d steps from %d numbers, want 1 to %d steps from %d numbers",
 				steps, g.Steps(), len(r.Init), g.Steps(), size)
 		}
-		g.sampler.sched.Diffuse(x, r.Init, x, g.sampler.Time(g.Steps()-steps))
+		g.sampler.Level(g.Steps()-steps).Diffuse(x, r.Init, x)
 	}
 	var hooks Hooks
 	if r.Known != nil || r.Mask != nil {

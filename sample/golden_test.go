@@ -198,7 +198,7 @@ func (f *fixture) walk(t *testing.T, name string, m []string) {
 	h := Hooks{}
 	if f.Has(name + ".steps") {
 		each, x0s := f.Values(name+".steps"), f.Values(name+".pred_x0")
-		h.After = func(k, _ int, x, x0 []float32) error {
+		h.After = func(k int, _ Level, x, x0 []float32) error {
 			golden.Near(t, fmt.Sprintf("ldm/%s %s step %d", f.Name, name, k), x, each[k*len(x):(k+1)*len(x)], 1e-5)
 			golden.Near(t, fmt.Sprintf("ldm/%s %s step %d x0", f.Name, name, k), x0, x0s[k*len(x):(k+1)*len(x)], 1e-5)
 			return nil
@@ -622,7 +622,7 @@ func (f *fixture) start(t *testing.T) {
 	const last = 6
 	x0, shape := f.Tensor("mask.x0")
 	x := make([]float32, len(x0))
-	f.sched.Diffuse(x, x0, f.Values("start.noise"), p.Time(p.Steps()-last))
+	p.Level(p.Steps()-last).Diffuse(x, x0, f.Values("start.noise"))
 	f.near(t, "start.x_t", x, "start.x_t")
 	d, err := f.denoiser(shape, Config{Guidance: 1})
 	if err != nil {

@@ -29,7 +29,6 @@ type Keep struct {
 	Noise Noise
 
 	known, noise []float32
-	sched        *Schedule
 }
 
 // Hooks are the hooks of a walk of a sampler that keep the region.
@@ -41,15 +40,15 @@ func (m *Keep) Hooks(p *Sampler) (Hooks, error) {
 	if !ok {
 		return Hooks{}, exitcode.Errorf(exitcode.Usage, "known region: the noise has none for known regions")
 	}
-	m.known, m.noise, m.sched = make([]float32, len(m.Known)), make([]float32, len(m.Known)), p.sched
-	mix := func(k, t int, x []float32) error {
+	m.known, m.noise = make([]float32, len(m.Known)), make([]float32, len(m.Known))
+	mix := func(k int, l Level, x []float32) error {
 		if len(x) != len(m.Known) {
 			return fmt.Errorf("known region: %d numbers for latents of %d", len(m.Known), len(x))
 		}
 		if err := noise.Known(k, m.noise); err != nil {
 			return err
 		}
-		m.sched.Diffuse(m.known, m.Known, m.noise, t)
+		l.Diffuse(m.known, m.Known, m.noise)
 		size := len(x) / m.N
 		for i := range x {
 			v := m.Mask[i/size*m.Cells+i%m.Cells]
@@ -58,7 +57,7 @@ func (m *Keep) Hooks(p *Sampler) (Hooks, error) {
 		return nil
 	}
 	if p.cfg.Name == "ddpm" {
-		return Hooks{After: func(k, t int, x, _ []float32) error { return mix(k, t, x) }}, nil
+		return Hooks{After: func(k int, l Level, x, _ []float32) error { return mix(k, l, x) }}, nil
 	}
 	return Hooks{Before: mix}, nil
 }

@@ -2,18 +2,17 @@ package sample
 
 // plms makes one pseudo linear multistep step (Liu et al. 2022; reference: p_sample_plms): the first step averages the
 // prediction with one made at the next time, later ones extrapolate from up to three earlier predictions.
-func (p *Sampler) plms(d Denoiser, x []float32, k, i int, h Hooks) error {
+func (p *Sampler) plms(w *walk, x []float32) error {
 	e := p.eps
 	combined := p.eps2
 	old := p.history // newest last
 	switch len(old) {
 	case 0:
-		next := p.times[max(i-1, 0)]
 		trial := append([]float32(nil), x...)
-		if err := p.ddim(trial, e, k, i, nil, h); err != nil {
+		if err := p.ddimWith(w, trial, e); err != nil {
 			return err
 		}
-		if err := p.predict(d, trial, next, combined); err != nil {
+		if err := p.predict(w.d, trial, p.levels[max(w.i-1, 0)], combined); err != nil {
 			return err
 		}
 		for j := range combined {
@@ -35,16 +34,9 @@ func (p *Sampler) plms(d Denoiser, x []float32, k, i int, h Hooks) error {
 			combined[j] = (float32(55*e[j]) - float32(59*a[j]) + float32(37*b[j]) - float32(9*c[j])) / 24
 		}
 	}
-	if err := p.ddim(x, combined, k, i, nil, h); err != nil {
+	if err := p.ddimWith(w, x, combined); err != nil {
 		return err
 	}
-	if len(old) == 3 {
-		oldest := old[0]
-		copy(old, old[1:])
-		copy(oldest, e)
-		old[2] = oldest
-		return nil
-	}
-	p.history = append(old, append([]float32(nil), e...))
+	p.remember(e, 3)
 	return nil
 }

@@ -120,17 +120,22 @@ func (u *unet) Reuse() ReuseCount {
 
 // Step implements [Stepper].
 func (g *Guided) Step(k, steps int) {
-	if s, ok := g.Pair.(Stepper); ok {
-		s.Step(k, steps)
+	for _, d := range []any{g.Pair, g.Cond} {
+		if s, ok := d.(Stepper); ok {
+			s.Step(k, steps)
+		}
 	}
 }
 
 // Reuse counts predictions.
 func (g *Guided) Reuse() ReuseCount {
-	if r, ok := g.Pair.(reuser); ok {
-		return r.Reuse()
+	var c ReuseCount
+	for _, d := range []any{g.Pair, g.Cond} {
+		if r, ok := d.(reuser); ok {
+			c = c.Add(r.Reuse())
+		}
 	}
-	return ReuseCount{}
+	return c
 }
 
 // Reuse counts the predictions of all batches so far; zero without reuse.

@@ -176,11 +176,3 @@ func (s *Schedule) UseBuffers(lookup func(name string) ([]float32, bool)) error 
 	}
 	return nil
 }
-
-// Diffuse writes x_t = sqrt(bar a_t) x_0 + sqrt(1 - bar a_t) noise (reference: q_sample). dst may be x0.
-func (s *Schedule) Diffuse(dst, x0, noise []float32, t int) {
-	a, b := s.sqrtAlphasCumprod[t], s.sqrtOneMinusAlphasCumprod[t]
-	for i := range dst {
-		dst[i] = float32(a*x0[i]) + float32(b*noise[i])
-	}
-}
