@@ -197,9 +197,9 @@ func ancestralStd(p *Sampler, end Level, d float64) float64 {
 }
 
 // TestDistribution checks that stochastic samplers draw what their steps mean in exact arithmetic, by mean and standard deviation
-// of 20,000 samples, and that this comes to the data's distribution as steps are added.
+// of 10,000 samples, and that this comes to the data's distribution as steps are added.
 func TestDistribution(t *testing.T) {
-	const n, size, mean, std = 20, 1000, 0.75, 0.5
+	const n, size, mean, std = 10, 1000, 0.75, 0.5
 	s := ldmSchedule(t)
 	g := newGaussian(t, s, slices.Repeat([]float64{mean}, size), slices.Repeat([]float64{std}, size))
 	noise := RowNoise{Seed: 11}
@@ -571,7 +571,7 @@ func TestSolversOnNetworks(t *testing.T) {
 			t.Errorf("eps at 500.5 is %g from 500 and %g from 501, which are %g apart", a, b, whole)
 		}
 		for _, name := range Names[3:] {
-			gen, err := NewGenerator(f.session, Config{Name: name, Steps: 3, Guidance: 2, GuidanceRescale: 0.5, GuidanceTo: 0.9, Temperature: 1, Spacing: "karras"})
+			gen, err := NewGenerator(f.session, Config{Name: name, Steps: 2, Guidance: 2, GuidanceRescale: 0.5, GuidanceTo: 0.9, Temperature: 1, Spacing: "karras"})
 			if err != nil {
 				t.Fatal(err)
 			}
