@@ -122,7 +122,7 @@ func (c *columnReader) peekRep() (rep uint8, ok bool, err error) {
 func (c *columnReader) skip(rows int64) error {
 	if c.typ.maxRep > 0 {
 		for ; rows > 0; rows-- {
-			if err := c.nextRow(func(scalar, uint8) error { return nil }); err != nil {
+			if err := c.nextRow(func(scalar, uint8, uint8) error { return nil }); err != nil {
 				return err
 			}
 		}
@@ -150,8 +150,8 @@ func (c *columnReader) skip(rows int64) error {
 	return nil
 }
 
-// nextRow calls f for every entry of the next row.
-func (c *columnReader) nextRow(f func(s scalar, def uint8) error) error {
+// nextRow calls f for every entry of the next row, with its repetition and definition levels.
+func (c *columnReader) nextRow(f func(s scalar, rep, def uint8) error) error {
 	for first := true; ; first = false {
 		if !first {
 			rep, ok, err := c.peekRep()
@@ -166,7 +166,7 @@ func (c *columnReader) nextRow(f func(s scalar, def uint8) error) error {
 		if first && rep != 0 {
 			return corrupt("row starts at repetition level %d", rep)
 		}
-		if err := f(s, def); err != nil || c.typ.maxRep == 0 {
+		if err := f(s, rep, def); err != nil || c.typ.maxRep == 0 {
 			return err
 		}
 	}

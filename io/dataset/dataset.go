@@ -55,15 +55,19 @@ type Location struct {
 	RowInGroup int64
 }
 
-// file is a Parquet file, or a folder of pictures.
+// file is a Parquet file, an archive of pictures, or all picture files that are in none.
 type file struct {
 	found
-	sha      string
-	first    int64 // data set row of row 0
-	rows     int64
-	groups   []group
-	slots    slots
-	pictures []found // set for a folder of pictures
+	sha    string
+	first  int64 // data set row of row 0
+	rows   int64
+	groups []group
+	slots  slots
+	need   int64 // most memory a reader takes, of what is not Parquet
+
+	pictures []pictureRow
+	store    store
+	prefix   string // of the names of pictures
 }
 
 type group struct {
@@ -88,12 +92,21 @@ func Open(ctx context.Context, spec Spec, lim Limits) (*Dataset, error) {
 		root.Close()
 	}
 	d := &Dataset{spec: spec, lim: lim.withDefaults()}
-	all, err := findFiles(spec.Path, ".parquet")
+	all, skipped, err := findFiles(spec.Path)
 	if err != nil {
 		return nil, data(err)
 	}
-	if len(all) == 0 {
-		return d, data(d.openPictures(ctx))
+	tables := 0
+	for _, f := range all {
+		if f.table() {
+			tables++
+		}
+	}
+	switch {
+	case tables == 0:
+		return d, data(d.openPictures(ctx, all, skipped))
+	case tables < len(all):
+		return nil, data(errorf(SchemaMismatch, "input: %s names both tables and picture files: read them as two data sets", spec.Path))
 	}
 	for _, f := range all {
 		if err := ctx.Err(); err != nil {
@@ -220,6 +233,7 @@ func (d *Dataset) Locate(index int64) Location {
 func (d *Dataset) MemoryBound() int64 {
 	var most int64
 	for _, f := range d.files {
+		most = max(most, f.need)
 		for _, g := range f.groups {
 			var need int64
 			for _, c := range g.chunks {
@@ -236,10 +250,7 @@ func (d *Dataset) MemoryBound() int64 {
 func (d *Dataset) MemoryNeed(ctx context.Context) (int64, error) {
 	var most int64
 	for _, f := range d.files {
-		if f.pictures != nil {
-			for _, p := range f.pictures {
-				most = max(most, p.size)
-			}
+		if most = max(most, f.need); f.carrier != carrierParquet {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

@@ -21,6 +21,9 @@ const (
 	RowPathMissing Class = "row.path_missing" // a path inside the root with no file behind it
 	RowLabel       Class = "row.label"        // label outside the class list, or null
 	RowID          Class = "row.id"           // id is null
+	RowUnreadable  Class = "row.unreadable"   // a file of a folder or an archive is there and cannot be read
+	RowAmbiguous   Class = "row.ambiguous"    // several files could be the paired image
+	RowFailed      Class = "row.failed"       // the row stands in the results of a job, which did not make its image
 
 	SchemaNoImage     Class = "schema.no_image"    // no column holds images
 	SchemaAmbiguous   Class = "schema.ambiguous"   // several columns could be the image and none was named
@@ -29,7 +32,10 @@ const (
 	SchemaMismatch    Class = "schema.mismatch"    // files of one data set disagree
 
 	FileNotParquet  Class = "file.not_parquet" // the file is something else
-	FileTruncated   Class = "file.truncated"   // starts as Parquet but the end is missing
+	FileNotArrow    Class = "file.not_arrow"   // the same of a file with an Arrow name
+	FileNotArchive  Class = "file.not_archive" // the same of a file with the name of an archive
+	FileDuplicate   Class = "file.duplicate"   // two files of one name in an archive
+	FileTruncated   Class = "file.truncated"   // starts as what it is but the end is missing
 	FileCorrupt     Class = "file.corrupt"     // damage, or counts that disagree
 	FileEncrypted   Class = "file.encrypted"   // encrypted; there is no key
 	FileEmpty       Class = "file.empty"       // zero bytes

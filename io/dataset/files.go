@@ -1,6 +1,8 @@
 package dataset
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -21,69 +23,121 @@ type Partition struct {
 
 const hiveDefault = "__HIVE_DEFAULT_PARTITION__"
 
+// carrier is how a file is read. Names tell it.
+type carrier uint8
+
+const (
+	carrierParquet carrier = iota // and whatever has another name
+	carrierArrow
+	carrierZip
+	carrierTar
+	carrierPicture
+)
+
+func carrierOf(name string) (c carrier, known bool) {
+	name = strings.ToLower(name)
+	for _, x := range []struct {
+		ext     string
+		carrier carrier
+	}{
+		{".parquet", carrierParquet}, {".arrow", carrierArrow}, {".feather", carrierArrow}, {".ipc", carrierArrow}, {".zip", carrierZip},
+		{".tar", carrierTar}, {".tar.gz", carrierTar}, {".tgz", carrierTar}, {".tar.zst", carrierTar}, {".tzst", carrierTar},
+	} {
+		if strings.HasSuffix(name, x.ext) {
+			return x.carrier, true
+		}
+	}
+	if isPicture(name) {
+		return carrierPicture, true
+	}
+	return carrierParquet, false
+}
+
+// family groups carriers: of a folder, the files of the first family it holds are read.
+func (c carrier) family() int {
+	switch c {
+	case carrierParquet, carrierArrow:
+		return 0
+	case carrierZip, carrierTar:
+		return 1
+	}
+	return 2
+}
+
 // found is one file of the data set before it is opened.
 type found struct {
+	carrier    carrier
 	path       string // to open
 	name       string // relative to the folder named, or the base name; slashes
 	size       int64
 	modTime    time.Time
 	partitions []Partition
+	root       string // of a picture in a folder: the folder named
+	err        error  // of a picture: why it cannot be read
 }
 
-// findFiles expands a path of the job into files: those the user names as they are; in folders those whose lower-case extension
-// is in exts. Names that begin with _ or . are not data. The order is by path within each item, items in the order given.
-func findFiles(path string, exts ...string) ([]found, error) {
+// table says whether a file has columns.
+func (f found) table() bool { return f.carrier.family() == 0 }
+
+// findFiles expands a path of the job into files: those the user names as they are, and those of folders. Names that begin with
+// _ or . are not data. The order is by path within each item, items in the order given. It counts what it passes over.
+func findFiles(path string) (all []found, skipped listing, err error) {
 	items := []string{path}
 	if _, err := os.Stat(path); err != nil {
 		items = strings.Split(path, ",")
 	}
-	var all []found
 	seen := map[string]bool{}
-	add := func(path, name string) error {
-		clean := filepath.Clean(path)
-		if seen[clean] {
-			return nil
-		}
-		seen[clean] = true
-		st, err := os.Stat(path)
-		if err != nil {
-			return fmt.Errorf("input: %w", err)
-		}
-		if !st.Mode().IsRegular() {
-			return exitcode.Errorf(exitcode.NoInput, "input: %s is neither a file nor a folder", path)
-		}
-		parts, err := partitionsOf(path)
-		if err != nil {
-			return err
-		}
-		all = append(all, found{path, filepath.ToSlash(name), st.Size(), st.ModTime(), parts})
-		return nil
-	}
 	for _, item := range items {
 		if item = strings.TrimSpace(item); item == "" {
 			continue
 		}
 		matches, err := expand(item)
 		if err != nil {
-			return nil, err
+			return nil, skipped, err
 		}
 		for _, m := range matches {
 			st, err := os.Stat(m)
 			if err != nil {
-				return nil, fmt.Errorf("input: %w", err)
+				return nil, skipped, fmt.Errorf("input: %w", err)
 			}
-			if !st.IsDir() {
-				err = add(m, filepath.Base(m))
+			var list []found
+			if st.IsDir() {
+				list, err = walk(m, &skipped)
 			} else {
-				err = walk(m, exts, add)
+				k, _ := carrierOf(m)
+				list = []found{{carrier: k, path: m, name: filepath.Base(m)}}
+				err = list[0].stat()
 			}
 			if err != nil {
-				return nil, err
+				return nil, skipped, err
+			}
+			for _, f := range list {
+				if clean := filepath.Clean(f.path); !seen[clean] {
+					seen[clean] = true
+					all = append(all, f)
+				}
 			}
 		}
 	}
 	uniqueNames(all)
-	return all, nil
+	return all, skipped, nil
+}
+
+// stat fills in what the file system tells. A picture that is not there concerns its row only.
+func (f *found) stat() error {
+	f.name = filepath.ToSlash(f.name)
+	st, err := os.Stat(f.path)
+	if err != nil {
+		return fmt.Errorf("input: %w", err)
+	}
+	if !st.Mode().IsRegular() {
+		return exitcode.Errorf(exitcode.NoInput, "input: %s is neither a file nor a folder", f.path)
+	}
+	f.size, f.modTime = st.Size(), st.ModTime()
+	if f.table() {
+		f.partitions, err = partitionsOf(f.path)
+	}
+	return err
 }
 
 // expand returns the files and folders an item stands for, sorted.
@@ -110,28 +164,92 @@ func expand(item string) ([]string, error) {
 
 func hidden(name string) bool { return strings.HasPrefix(name, "_") || strings.HasPrefix(name, ".") }
 
-// walk adds the files of a folder and its sub-folders.
-func walk(dir string, exts []string, add func(path, name string) error) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+// errOutside is of a link.
+var errOutside = errors.New("leads out of its folder, or nowhere that can be read")
+
+// walk returns the files of a folder and its sub-folders that are read: tables, else archives, else pictures. Links to folders
+// are not followed, and those of pictures only within the folder.
+func walk(dir string, skipped *listing) ([]found, error) {
+	var families [3][]found
+	var here listing
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("input: %w", err)
 		case path == dir:
 			return nil
 		case hidden(d.Name()):
+			here.hidden++
 			if d.IsDir() {
 				return fs.SkipDir
 			}
 			return nil
-		case d.IsDir() || !slices.Contains(exts, strings.ToLower(filepath.Ext(path))):
+		case d.IsDir():
 			return nil
 		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
+		k, known := carrierOf(path)
+		if !known {
+			here.other++
+			return nil
+		}
+		f := found{carrier: k, path: path}
+		if f.name, err = filepath.Rel(dir, path); err != nil {
 			return err
 		}
-		return add(path, name)
+		if k != carrierPicture {
+			err = f.stat()
+		} else if f.root = dir; !f.statPicture(d) {
+			here.other++
+			return nil
+		}
+		families[k.family()] = append(families[k.family()], f)
+		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	for i, list := range families {
+		if len(list) == 0 {
+			continue
+		}
+		for _, rest := range families[i+1:] {
+			here.other += len(rest)
+		}
+		if i == 2 {
+			slices.SortFunc(list, func(a, b found) int { return cmp.Compare(a.name, b.name) })
+		}
+		skipped.hidden += here.hidden
+		skipped.other += here.other
+		return list, nil
+	}
+	skipped.hidden += here.hidden
+	skipped.other += here.other
+	return nil, nil
+}
+
+// statPicture fills in what the file system tells of a picture of a folder; false for what is no file.
+func (f *found) statPicture(d fs.DirEntry) bool {
+	f.name = filepath.ToSlash(f.name)
+	var st fs.FileInfo
+	var err error
+	if d.Type()&fs.ModeSymlink == 0 {
+		st, err = d.Info()
+	} else {
+		var root *os.Root
+		if root, err = os.OpenRoot(f.root); err == nil {
+			st, err = root.Stat(filepath.FromSlash(f.name))
+			root.Close()
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			err = errOutside
+		}
+	}
+	if err != nil {
+		f.err = err
+		return true
+	}
+	f.size, f.modTime = st.Size(), st.ModTime()
+	return st.Mode().IsRegular()
 }
 
 // partitionsOf reads the folders named key=value on the way to a file.
@@ -155,15 +273,18 @@ func partitionsOf(path string) ([]Partition, error) {
 	return parts, nil
 }
 
-// uniqueNames gives files whose names collide their whole path as name: ids are made of names.
+// uniqueNames gives files whose names collide their whole path as name: ids are made of names. Pictures get theirs together,
+// since pairs of them go by their names.
 func uniqueNames(all []found) {
 	count := map[string]int{}
+	collide := false
 	for _, f := range all {
 		count[f.name]++
+		collide = collide || f.carrier == carrierPicture && count[f.name] > 1
 	}
 	for i := range all {
-		if count[all[i].name] > 1 {
-			all[i].name = filepath.ToSlash(filepath.Clean(all[i].path))
+		if f := &all[i]; count[f.name] > 1 || collide && f.carrier == carrierPicture {
+			f.name = filepath.ToSlash(filepath.Clean(f.path))
 		}
 	}
 }

@@ -233,8 +233,8 @@ func TestOdd(t *testing.T) {
 				checkBase20(t, r, list)
 			}
 			checkLabels(t, r, f, list)
-			if f.SHA256Row1 != "" && (hash(r.rows[1].Image) != f.SHA256Row1 || len(r.rows[1].Image) != f.BytesRow1) {
-				t.Errorf("row 1 is %d bytes of %s", len(r.rows[1].Image), hash(r.rows[1].Image))
+			if f.SHA256Row1 != "" && (sha256Of(r.rows[1].Image) != f.SHA256Row1 || len(r.rows[1].Image) != f.BytesRow1) {
+				t.Errorf("row 1 is %d bytes of %s", len(r.rows[1].Image), sha256Of(r.rows[1].Image))
 			}
 			if len(f.Partitions) > 0 {
 				return // TestHive
@@ -259,7 +259,7 @@ func checkBase20(t *testing.T, r result, list oddList) {
 		t.Fatalf("%d rows, want %d", len(r.rows), len(list.Base20.SHA256))
 	}
 	for i, row := range r.rows {
-		if got := hash(row.Image); got != list.Base20.SHA256[i] {
+		if got := sha256Of(row.Image); got != list.Base20.SHA256[i] {
 			t.Errorf("row %d has other content (%d bytes)", i, len(row.Image))
 		}
 	}
@@ -290,7 +290,7 @@ func checkLabels(t *testing.T, r result, f oddFile, list oddList) {
 	}
 }
 
-func hash(b []byte) string {
+func sha256Of(b []byte) string {
 	s := sha256.Sum256(b)
 	return hex.EncodeToString(s[:])
 }
@@ -330,7 +330,7 @@ func TestHive(t *testing.T) {
 		}
 		got = append(got, fmt.Sprint(row.ID, " ", row.Values[0], " ", label))
 		var n int
-		if _, err := fmt.Sscan(row.ID, &n); err != nil || hash(row.Image) != list.Base20.SHA256[n] {
+		if _, err := fmt.Sscan(row.ID, &n); err != nil || sha256Of(row.Image) != list.Base20.SHA256[n] {
 			t.Errorf("row %s has other content", row.ID)
 		}
 	}

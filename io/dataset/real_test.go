@@ -85,7 +85,7 @@ func TestAgainstLibrary(t *testing.T) {
 				go func() {
 					defer wg.Done()
 					for _, row := range readAll(Spec{Path: p}).rows {
-						got[k] = append(got[k], fmt.Sprint(hash(row.Image), row.Path, row.Label))
+						got[k] = append(got[k], fmt.Sprint(sha256Of(row.Image), row.Path, row.Label))
 					}
 				}()
 			}
@@ -114,7 +114,7 @@ func libraryRows(t *testing.T, path string) []string {
 	}
 	var out []string
 	for _, r := range recs {
-		out = append(out, fmt.Sprint(hash(r.Image.Bytes), r.Image.Path, r.Label))
+		out = append(out, fmt.Sprint(sha256Of(r.Image.Bytes), r.Image.Path, r.Label))
 	}
 	return out
 }
@@ -135,7 +135,7 @@ func TestRanges(t *testing.T) {
 		if loc := d.Locate(row.Index); loc != (Location{row.File, row.RowInFile, row.RowGroup, row.RowInGroup}) {
 			t.Fatalf("row %+v lies at %+v", row.Index, loc)
 		}
-		whole = append(whole, hash(row.Image)+row.ID)
+		whole = append(whole, sha256Of(row.Image)+row.ID)
 	}
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for range 25 {
@@ -146,7 +146,7 @@ func TestRanges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if hash(row.Image)+row.ID != whole[next] || row.Index != next {
+			if sha256Of(row.Image)+row.ID != whole[next] || row.Index != next {
 				t.Fatalf("rows %d to %d: row %d differs", from, to, next)
 			}
 			next++

@@ -65,7 +65,7 @@ func (d *Dataset) Rows(ctx context.Context, from, to int64) iter.Seq2[Row, error
 			c := cursor{d: d, file: k, f: f, root: root}
 			read := c.parquet
 			if f.pictures != nil {
-				read = c.pictures
+				read = c.readPictures
 			}
 			stopped, err := read(ctx, from-f.first, end-f.first, yield)
 			if err != nil {
@@ -193,7 +193,7 @@ func (c *cursor) row(inFile, inGroup int64) (Row, error) {
 			continue // read with its converter, below
 		}
 		err := guard(func() error {
-			return col.nextRow(func(v scalar, _ uint8) error {
+			return col.nextRow(func(v scalar, _, _ uint8) error {
 				c.cells[k].value = v
 				return nil
 			})
@@ -323,30 +323,22 @@ func (c *cursor) scalar(s valueSlot) (x any, given bool) {
 }
 
 func (c *cursor) value(s valueSlot, inFile int64) (any, error) {
-	if !s.list {
+	if len(s.lists) == 0 {
 		x, _ := c.scalar(s)
 		return x, nil
 	}
-	var list []any
+	n := nest{lists: s.lists}
 	err := guard(func() error {
-		return c.columns[s.slot].nextRow(func(v scalar, def uint8) error {
-			switch {
-			case def < s.listDef: // null list
-			case def == s.listDef:
-				list = []any{}
-			case v.null:
-				list = append(list, nil)
-			default:
-				list = append(list, s.conv(v))
+		return c.columns[s.slot].nextRow(func(v scalar, rep, def uint8) error {
+			var x any
+			if !v.null {
+				x = s.conv(v)
 			}
-			return nil
+			return n.add(x, rep, def)
 		})
 	})
 	if err != nil {
 		return nil, c.at(err, inFile, s.slot)
 	}
-	if list == nil {
-		return nil, nil
-	}
-	return list, nil
+	return n.finish(), nil
 }

@@ -93,19 +93,36 @@ func (n *node) child(name string) *node {
 	return nil
 }
 
-// find returns the top-level column of that name, else the one its dotted path leads to.
+// find returns the top-level column of that name, else the one its dotted path leads to: through the fields of structs, and of
+// structs in lists, whose fields are then columns of lists.
 func (n *node) find(name string) *node {
 	if c := n.child(name); c != nil {
 		return c
 	}
 	for i := range name {
 		if name[i] == '.' {
-			if c := n.child(name[:i]); c != nil && c.repetition() != format.Repeated {
-				return c.find(name[i+1:])
+			c := n.child(name[:i])
+			for e := c; e != nil && e.leaf < 0; e = e.listElement() {
+				if e.isList() || e.repetition() == format.Repeated && e == c {
+					continue
+				}
+				return e.find(name[i+1:])
 			}
 		}
 	}
 	return nil
+}
+
+// listLevels returns, for every repeated node on the way to a leaf, the definition level of an element in it.
+func (n *node) listLevels() []uint8 {
+	if n.parent == nil {
+		return nil
+	}
+	levels := n.parent.listLevels()
+	if n.repetition() == format.Repeated {
+		levels = append(levels, uint8(n.maxDef))
+	}
+	return levels
 }
 
 func (n *node) scalar() bool { return n.leaf >= 0 && n.maxRep == 0 }

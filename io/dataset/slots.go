@@ -30,8 +30,7 @@ type imageSlots struct {
 type valueSlot struct {
 	slot      int // -1 for a partition and for none
 	conv      converter
-	list      bool
-	listDef   uint8 // definition level of an empty list; below it the list is null
+	lists     []uint8 // per list around the value, outermost first, the definition level of an element of it; see nest
 	kind      Kind
 	partition *string
 	isPart    bool
@@ -90,28 +89,20 @@ func (s *slots) addValue(root *node, name string, f *file) (valueSlot, Column, e
 	}
 	col.Type = n.describe()
 	leaf := n
-	if e := n.listElement(); e != nil {
-		leaf, v.list, col.List = e, true, true
+	for e := n.listElement(); e != nil && leaf.leaf < 0; e = leaf.listElement() {
+		leaf = e
 	}
 	refuse := func() (valueSlot, Column, error) {
 		return v, col, errorf(SchemaUnsupported, "column %q of type %s cannot be read", name, col.Type)
 	}
-	if leaf.leaf < 0 || leaf.nullType() || leaf.maxRep > 1 || leaf.maxRep == 1 && !v.list {
+	if leaf.leaf < 0 || leaf.nullType() {
 		return refuse()
 	}
 	if v.kind, v.conv = valueOf(leaf); v.conv == nil {
 		return refuse()
 	}
-	if v.list {
-		if n.maxRep > 0 && n != leaf {
-			return refuse()
-		}
-		v.listDef = uint8(leaf.maxDef - 1)
-		if n != leaf {
-			v.listDef = uint8(n.children[0].maxDef - 1)
-		}
-	}
-	col.Kind = v.kind
+	v.lists = leaf.listLevels()
+	col.Kind, col.Depth, col.List = v.kind, len(v.lists), len(v.lists) > 0
 	var err error
 	v.slot, err = s.add(leaf)
 	return v, col, err
@@ -166,7 +157,7 @@ func (d *Dataset) resolve(f *file, root *node, hints features) (err error) {
 			return err
 		}
 		if !first {
-			if have := ft.Columns[i]; have.Kind != c.Kind || have.List != c.List {
+			if have := ft.Columns[i]; have.Kind != c.Kind || have.Depth != c.Depth {
 				return errorf(SchemaMismatch, "column %q is of type %s here and %s in %s", name, c.Type, have.Type, d.files[0].name)
 			}
 		}

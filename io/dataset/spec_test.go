@@ -102,7 +102,7 @@ func TestFindFiles(t *testing.T) {
 		{"$/**/a.parquet", "", exitcode.Usage},
 		{"$/[", "", exitcode.Usage},
 	} {
-		all, err := findFiles(p(c.path), ".parquet")
+		all, _, err := findFiles(p(c.path))
 		if exitcode.Of(err) != c.code {
 			t.Errorf("%s: %v", c.path, err)
 		}

@@ -33,7 +33,8 @@ func (k Kind) String() string {
 type Column struct {
 	Name      string
 	Kind      Kind
-	List      bool   // values are []any, whose elements are of Kind or nil
+	List      bool   // values are []any
+	Depth     int    // of the lists: at 1 their elements are of Kind or nil, at 2 lists of such lists, and so on; 0 without List
 	Partition bool   // the value comes from folder names
 	Type      string // the stored type in words, for example "int32" or "list<string>"
 }
