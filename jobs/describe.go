@@ -119,7 +119,14 @@ func (p *Prepared) Describe() (*Description, error) {
 		d.Memory.ReaderBytes = p.src.(*datasetSource).ds.MemoryBound()
 	case *generateTask:
 		d.Steps = t.gen.Steps()
-		_, h, w := t.gen.LatentShape(t.h, t.w)
+		if src, ok := p.src.(*datasetSource); ok {
+			d.Memory.ReaderBytes = src.ds.MemoryBound()
+		}
+		r, ok := t.recipe.(sized)
+		if !ok {
+			break // each row decides its size
+		}
+		_, h, w := t.gen.LatentShape(r.size())
 		double, tokens := 1, 0
 		if p.model.UNet.Config.UseSpatialTransformer {
 			tokens = 1

@@ -16,10 +16,20 @@ type item struct {
 	input  []float32 // what compute reads
 	h, w   int       // of input, in pixels; batches hold one size
 	out    []float32 // what compute wrote
+	given  given     // what the row brings beside its image
+	most   int       // rows of this size that a batch can hold in memory; 0 is any number
 	cost   int64     // bytes counted against limits.memory
 
 	ready chan struct{} // closed when prepare is done
 	done  chan struct{} // closed when finish is done
+}
+
+// batch is how many rows of this size make a full batch, where n are asked for.
+func (it *item) batch(n int) int {
+	if it.most > 0 {
+		return min(n, it.most)
+	}
+	return n
 }
 
 // fail turns the item into an error row; the first failure counts.
@@ -30,6 +40,8 @@ func (it *item) fail(reason string, err error) {
 	it.row.Status, it.row.Reason = part.Failed, reason
 	it.row.Error = it.where + ": " + err.Error()
 	it.row.Latent, it.row.Image = nil, nil
+	it.row.FileBytes, it.row.FileSHA256 = 0, ""
+	it.raw, it.input, it.out, it.given = nil, nil, nil, given{}
 }
 
 func (it *item) failed() bool { return it.row.Status == part.Failed }
@@ -57,4 +69,6 @@ type task interface {
 	cost(it *item) int64
 	// stages is the time spent in networks so far, by name.
 	stages() map[string]float64
+	// counts is what the result says of the rows so far beside their number, by name.
+	counts() map[string]int64
 }

@@ -17,6 +17,7 @@ type pipeline struct {
 	task     task
 	folder   *commit.Folder
 	pending  []int // parts to write, in order
+	tree     bool  // images go to files of their own
 	batch    int
 	workers  int
 	memory   int64 // bytes in flight
@@ -38,10 +39,11 @@ func (p *pipeline) run(ctx context.Context) error {
 	defer cancel(nil) // before Wait: stages stop when the run returns early
 	gate := newGate(p.memory)
 
-	// Queues are short: the limit on memory, not their length, decides how far the source runs ahead.
+	// Queues are short: the limit on memory, not their length, decides how far the source runs ahead. The writer's queue is
+	// longer, since rows of rare sizes wait for others of theirs.
 	depth := 4*p.batch + 2*p.workers
 	prepare, finish := make(chan *item, depth), make(chan *item, depth)
-	loaded, computed := make(chan *item, depth), make(chan *item, depth)
+	loaded, ordered := make(chan *item, depth), make(chan *item, 16*depth)
 	stage := func(name string, closes []chan *item, run func() error) {
 		wg.Go(func() {
 			defer func() {
@@ -54,15 +56,19 @@ func (p *pipeline) run(ctx context.Context) error {
 			}
 		})
 	}
-	stage("read", []chan *item{prepare, loaded}, func() error { return p.read(ctx, gate, prepare, loaded) })
+	stage("read", []chan *item{prepare, loaded, ordered}, func() error { return p.read(ctx, gate, prepare, loaded, ordered) })
 	for range p.workers {
 		before, after := p.task.newWorker()
-		stage("prepare", nil, func() error { return each(ctx, prepare, before, func(it *item) { close(it.ready) }) })
-		stage("finish", nil, func() error { return each(ctx, finish, after, func(it *item) { close(it.done) }) })
+		stage("prepare", nil, func() error {
+			return each(ctx, prepare, before, func(it *item) error { close(it.ready); return nil })
+		})
+		stage("finish", nil, func() error {
+			return each(ctx, finish, after, func(it *item) error { defer close(it.done); return p.store(it) })
+		})
 	}
-	stage("compute", []chan *item{finish, computed}, func() error { return p.compute(ctx, gate, loaded, finish, computed) })
+	stage("compute", []chan *item{finish}, func() error { return p.compute(ctx, gate, loaded, finish) })
 
-	err := guard("write", func() error { return p.write(ctx, gate, computed) })
+	err := guard("write", func() error { return p.write(ctx, gate, ordered) })
 	if cause := context.Cause(ctx); cause != nil {
 		return cause // the stage that failed first, or the signal, rather than its echo
 	}
@@ -80,7 +86,7 @@ func guard(name string, run func() error) (err error) {
 }
 
 // each runs a worker over a queue; done is called for every item, whatever happens to it.
-func each(ctx context.Context, queue <-chan *item, work, done func(*item)) error {
+func each(ctx context.Context, queue <-chan *item, work func(*item), done func(*item) error) error {
 	for {
 		select {
 		case it, ok := <-queue:
@@ -90,15 +96,30 @@ func each(ctx context.Context, queue <-chan *item, work, done func(*item)) error
 			if work != nil && !it.failed() {
 				work(it)
 			}
-			done(it)
+			if err := done(it); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// read hands items to the workers and, in order, to compute.
-func (p *pipeline) read(ctx context.Context, gate *gate, prepare, loaded chan<- *item) error {
+// store writes the image of a row to the image tree, where images are not stored in the parts.
+func (p *pipeline) store(it *item) error {
+	if !p.tree || it.failed() {
+		return nil
+	}
+	f, err := p.folder.WriteFile(it.row.ImagePath, it.row.Image)
+	if err != nil {
+		return fmt.Errorf("%s: %w", it.where, err)
+	}
+	it.row.Image, it.row.ImagePath, it.row.FileBytes, it.row.FileSHA256 = nil, f.Path, f.Bytes, f.SHA256
+	return nil
+}
+
+// read hands items to the workers and, in order, to compute and to the writer.
+func (p *pipeline) read(ctx context.Context, gate *gate, prepare, loaded, ordered chan<- *item) error {
 	parts := p.folder.Plan().Parts
 	for _, i := range p.pending {
 		from := parts[i].FirstRow
@@ -113,6 +134,14 @@ func (p *pipeline) read(ctx context.Context, gate *gate, prepare, loaded chan<- 
 			if !gate.enter(ctx, it.cost) || !send(ctx, prepare, it) || !send(ctx, loaded, it) {
 				return nil
 			}
+			select {
+			case ordered <- it:
+			default: // the writer waits for a row that waits for others of its size
+				notify(gate.full)
+				if !send(ctx, ordered, it) {
+					return nil
+				}
+			}
 		}
 		if ctx.Err() == nil && n != parts[i].Rows {
 			return exitcode.Errorf(exitcode.Data, "part %d: input gave %d rows, planned were %d", i, n, parts[i].Rows)
@@ -121,27 +150,24 @@ func (p *pipeline) read(ctx context.Context, gate *gate, prepare, loaded chan<- 
 	return nil
 }
 
-// compute forms batches of one size from consecutive rows and keeps the order. A batch goes on incomplete when the source
-// has to wait for memory that the batch itself holds.
-func (p *pipeline) compute(ctx context.Context, gate *gate, loaded <-chan *item, finish, computed chan<- *item) error {
-	var batch, queue []*item // queue holds the batch's rows and the failed ones between them
-	flush := func() error {
-		if len(batch) > 0 {
-			start := time.Now()
-			if err := p.task.compute(ctx, batch); err != nil {
-				return err
-			}
-			p.busy += time.Since(start)
+// compute forms batches of rows of one size. A batch goes on incomplete when the source has to wait for what the batch
+// itself holds: memory, or a place in the writer's queue. Which rows share a batch changes no result.
+func (p *pipeline) compute(ctx context.Context, gate *gate, loaded <-chan *item, finish chan<- *item) error {
+	var waiting batches
+	run := func(batch []*item) error {
+		start := time.Now()
+		if err := p.task.compute(ctx, batch); err != nil {
+			return err
 		}
-		for _, it := range queue {
-			if !send(ctx, finish, it) || !send(ctx, computed, it) {
+		p.busy += time.Since(start)
+		for _, it := range batch {
+			if !send(ctx, finish, it) {
 				return nil
 			}
 		}
-		batch, queue = batch[:0], queue[:0]
 		return nil
 	}
-	pressed := false // the source waits for memory
+	pressed := false // the source waits
 	for {
 		start := time.Now()
 		var it *item
@@ -151,8 +177,10 @@ func (p *pipeline) compute(ctx context.Context, gate *gate, loaded <-chan *item,
 		default:
 			if pressed { // whatever holds the memory has arrived; were the rest of it to come later, nobody would tell again
 				pressed = false
-				if err := flush(); err != nil {
-					return err
+				if b := waiting.oldest(); b != nil {
+					if err := run(b); err != nil {
+						return err
+					}
 				}
 				continue
 			}
@@ -173,22 +201,21 @@ func (p *pipeline) compute(ctx context.Context, gate *gate, loaded <-chan *item,
 		}
 		p.waited += time.Since(start)
 		if !ok {
-			if ctx.Err() != nil {
+			for b := waiting.oldest(); b != nil && ctx.Err() == nil; b = waiting.oldest() {
+				if err := run(b); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if it.failed() {
+			if !send(ctx, finish, it) {
 				return nil
 			}
-			return flush()
+			continue
 		}
-		if !it.failed() && len(batch) > 0 && (it.h != batch[0].h || it.w != batch[0].w) {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-		queue = append(queue, it)
-		if !it.failed() {
-			batch = append(batch, it)
-		}
-		if len(batch) == p.batch || len(batch) == 0 && len(queue) >= p.batch {
-			if err := flush(); err != nil {
+		if b := waiting.add(it, p.batch); b != nil {
+			if err := run(b); err != nil {
 				return err
 			}
 		}
@@ -196,13 +223,13 @@ func (p *pipeline) compute(ctx context.Context, gate *gate, loaded <-chan *item,
 }
 
 // write fills one part after the other.
-func (p *pipeline) write(ctx context.Context, gate *gate, computed <-chan *item) error {
+func (p *pipeline) write(ctx context.Context, gate *gate, ordered <-chan *item) error {
 	plan := p.folder.Plan()
 	schema := p.task.schema()
 	for _, i := range p.pending {
 		entry, err := p.folder.WritePart(i, schema, func(w *part.Writer) error {
 			for range plan.Parts[i].Rows {
-				it, ok := receive(ctx, computed)
+				it, ok := receive(ctx, ordered)
 				if !ok {
 					return stopped(ctx, i)
 				}

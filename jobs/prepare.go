@@ -39,8 +39,9 @@ type Prepared struct {
 	task     task
 	plan     commit.Plan
 	modelSHA string
-	// Digests of what the job names by path alone: the model's configuration and, "" without, recorded noise.
-	configSHA, noiseSHA string
+	// Digests of what the job names by path alone: the model's configuration and, "" without,
+	// recorded noise and vocabulary.
+	configSHA, noiseSHA, vocabSHA string
 
 	warnings []string
 	closers  []func()
@@ -109,6 +110,12 @@ func (p *Prepared) open(ctx context.Context) error {
 		}
 	}
 
+	if s.Sample.Vocab != "" {
+		if p.vocabSHA, _, err = weights.SHA256(s.Sample.Vocab); err != nil {
+			return fmt.Errorf("spec.sample.vocab: %w", err)
+		}
+	}
+
 	if err := p.openTask(ctx); err != nil {
 		return err
 	}
@@ -156,7 +163,7 @@ func (p *Prepared) openTask(ctx context.Context) error {
 	s := &p.spec.Spec
 	switch p.spec.Kind {
 	case "Encode":
-		src, err := openDataset(ctx, s.Input, s.Limits)
+		src, err := openDataset(ctx, s.Input, s.Limits, wanted{})
 		if err != nil {
 			return err
 		}
@@ -172,22 +179,44 @@ func (p *Prepared) openTask(ctx context.Context) error {
 		p.task, err = newEncodeTask(first, s, src, p.session.Seconds)
 		return exitcode.With(exitcode.Usage, err)
 	case "Sample":
-		src, err := newListSource(s.Sample)
-		if err != nil {
-			return exitcode.With(exitcode.Usage, err)
-		}
-		p.src = src
-		p.fitBatch()
-		t, err := newGenerateTask(p.session, s, src.rows(), p.session.Seconds)
-		if err != nil {
-			return err
-		}
-		p.onClose(t.close)
-		p.warn(t.stepsWarning())
-		p.task = t
-		return nil
+		return p.openSample(ctx)
 	}
 	return exitcode.Errorf(exitcode.Usage, "kind: %s is not available in this version", p.spec.Kind)
+}
+
+func (p *Prepared) openSample(ctx context.Context) error {
+	s := &p.spec.Spec
+	t, err := newGenerateTask(p.session, s, p.session.Seconds)
+	if err != nil {
+		return exitcode.With(exitcode.Usage, err)
+	}
+	p.onClose(t.close)
+	p.task = t
+	var data *datasetSource
+	if s.Input.Path != "" {
+		if data, err = openDataset(ctx, s.Input, s.Limits, t.wants()); err != nil {
+			return err
+		}
+		for _, w := range data.ds.Warnings() {
+			p.warn("input: " + w)
+		}
+		if s.Output.Layout == "tree" {
+			if err := data.nameRows(ctx, s.Output.Format); err != nil {
+				return err
+			}
+		}
+		p.src = data
+	} else if p.src, err = newListSource(s.Sample); err != nil {
+		return exitcode.With(exitcode.Usage, err)
+	}
+	p.fitBatch()
+	if err := t.from(data, p.src.rows()); err != nil {
+		return err
+	}
+	for _, note := range t.notes() {
+		p.warn(note)
+	}
+	return nil
 }
 
 // fitBatch makes the batch no larger than the job; results do not depend on it.
@@ -199,7 +228,7 @@ func (p *Prepared) fitBatch() {
 // document is everything that the output depends on: the job, the model, the input and the numerics of this release.
 func (p *Prepared) document() any {
 	return map[string]any{
-		"job": p.spec.Canonical(), "model_sha256": p.modelSHA, "config_sha256": p.configSHA, "noise_sha256": p.noiseSHA,
+		"job": p.spec.Canonical(), "model_sha256": p.modelSHA, "config_sha256": p.configSHA, "noise_sha256": p.noiseSHA, "vocab_sha256": p.vocabSHA,
 		"input": p.src.identity(), "rows": p.src.rows(), "numerics": numerics,
 	}
 }

@@ -37,6 +37,8 @@ type Result struct {
 	RowsPerSec  float64            `json:"rows_per_second,omitempty"`
 	WaitShare   float64            `json:"wait_share"`              // share of the compute stage's time spent waiting for data
 	Stages      map[string]float64 `json:"stage_seconds,omitempty"` // time by stage
+	Counts      map[string]int64   `json:"counts,omitempty"`        // of what befell rows in this run, by name
+	Scores      map[string]float64 `json:"scores,omitempty"`        // means over the rows of this run
 	Device      string             `json:"device,omitempty"`
 	Warnings    []string           `json:"warnings,omitempty"`
 }

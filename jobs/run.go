@@ -67,6 +67,10 @@ func (p *Prepared) run(ctx context.Context, o RunOptions, r *Result, started tim
 	for name, s := range p.task.stages() {
 		r.Stages["compute."+name] = round3(s)
 	}
+	r.Counts = p.task.counts()
+	if t, ok := p.task.(*generateTask); ok {
+		r.Scores = t.scores.means()
+	}
 	if err == nil {
 		err = p.publish(ctx, folder, r, len(pending) == 0)
 	}
@@ -80,7 +84,7 @@ func (p *Prepared) pipeline(folder *commit.Folder, progress *Progress) (*pipelin
 	s := &p.spec.Spec
 	pipe := &pipeline{
 		src: p.src, task: p.task, folder: folder, pending: folder.Pending(), batch: s.Compute.Batch, workers: workers(),
-		memory: int64(s.Limits.Memory), budget: s.Limits.MaxBadRows.Rows(p.src.rows()), progress: progress,
+		memory: int64(s.Limits.Memory), tree: s.Output.Layout == "tree", budget: s.Limits.MaxBadRows.Rows(p.src.rows()), progress: progress,
 	}
 	todo := int64(0)
 	parts := folder.Plan().Parts

@@ -210,16 +210,17 @@ func TestStop(t *testing.T) {
 
 func TestGenerate(t *testing.T) {
 	model := golden.Dir(t, "ldm", "uncond-kl-scaled")
+	sample := "{task: uncond, rows: 5}"
 	job := func(out string, settings ...spec.Setting) *spec.Resolved {
 		text := fmt.Sprintf(`apiVersion: ldm-batch/v1
 kind: Sample
 spec:
   model: {checkpoint: %q, config: %q}
-  sample: {task: uncond, rows: 5}
+  sample: %s
   sampler: {steps: 3, eta: 1, spacing: quad}
   output: {path: %q, rows_per_part: 3}
   compute: {batch: 2, threads: 1}
-`, filepath.Join(model, "model.ckpt"), filepath.Join(model, "config.yaml"), out)
+`, filepath.Join(model, "model.ckpt"), filepath.Join(model, "config.yaml"), sample, out)
 		r, err := spec.Load("job.yaml", []byte(text), t.TempDir(), nil, settings)
 		if err != nil {
 			t.Fatal(err)
@@ -244,8 +245,8 @@ spec:
 		}
 		seen[string(r.Image)] = true
 	}
-	_, err := runJob(t, job(filepath.Join(dir, "c"), spec.Setting{Key: "sample.task", Value: "class", Origin: "--task"},
-		spec.Setting{Key: "sample.rows", Value: "0", Origin: "--rows"}, spec.Setting{Key: "sample.classes", Value: "1", Origin: "--classes"}), RunOptions{})
+	sample = "{task: class, classes: \"1\"}"
+	_, err := runJob(t, job(filepath.Join(dir, "c")), RunOptions{})
 	if exitcode.Of(err) != exitcode.Usage || !strings.Contains(err.Error(), "not conditioned on classes") {
 		t.Errorf("class task on an unconditional model: %v", err)
 	}

@@ -1,14 +1,17 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/ldm-batch/ldm-batch/io/dataset"
 	"github.com/ldm-batch/ldm-batch/io/part"
+	"github.com/ldm-batch/ldm-batch/io/tree"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
 )
 
@@ -17,17 +20,59 @@ type datasetSource struct {
 	ds       *dataset.Dataset
 	files    []dataset.FileInfo
 	features dataset.Features
+	passed   int      // columns that go to the output; those behind them are the task's
+	names    []string // names of the rows' files in an image tree, nil without
 }
 
-func openDataset(ctx context.Context, in spec.Input, lim spec.Limits) (*datasetSource, error) {
+// wanted is what a task reads of a row beside its image.
+type wanted struct {
+	images []string // columns of further images
+	values []string // columns of other values
+}
+
+func openDataset(ctx context.Context, in spec.Input, lim spec.Limits, w wanted) (*datasetSource, error) {
+	// A column can be passed on and read by the task as well.
+	columns := slices.Clone(in.Columns)
+	for _, c := range w.values {
+		if !slices.Contains(columns, c) {
+			columns = append(columns, c)
+		}
+	}
 	ds, err := dataset.Open(ctx, dataset.Spec{
-		Path: in.Path, Image: in.Image, ID: in.ID, Label: in.Label, Columns: in.Columns, Limit: int64(in.Limit), AllowPaths: in.AllowPaths,
+		Path: in.Path, Image: in.Image, Images: w.images, ID: in.ID, Label: in.Label, Columns: columns, Limit: int64(in.Limit), AllowPaths: in.AllowPaths,
 	}, dataset.Limits{Memory: int64(lim.Memory)})
 	if err != nil {
 		return nil, fmt.Errorf("input: %w", err)
 	}
-	return &datasetSource{ds: ds, files: ds.Files(), features: ds.Features()}, nil
+	return &datasetSource{ds: ds, files: ds.Files(), features: ds.Features(), passed: len(in.Columns)}, nil
 }
+
+// value is the value of a task's column in a row.
+func (s *datasetSource) value(values []any, column string) any {
+	for i, c := range s.features.Columns {
+		if c.Name == column && i < len(values) {
+			return values[i]
+		}
+	}
+	return nil
+}
+
+// nameRows gives every row the name of its file in an image tree. It reads the input once, since names must be told apart over
+// the whole of it, in every shard alike.
+func (s *datasetSource) nameRows(ctx context.Context, format string) error {
+	list := make([]string, 0, s.rows())
+	for r, err := range s.ds.Rows(ctx, 0, s.rows()) {
+		if err != nil {
+			return fmt.Errorf("input: %w", err)
+		}
+		list = append(list, s.name(r))
+	}
+	s.names = tree.Names(list, format)
+	return nil
+}
+
+// name is what a row's image is called in the input.
+func (s *datasetSource) name(r dataset.Row) string { return cmp.Or(r.Path, r.ID) }
 
 func (s *datasetSource) rows() int64 { return s.ds.NumRows() }
 
@@ -62,10 +107,15 @@ func (s *datasetSource) read(ctx context.Context, from, to int64) iter.Seq2[*ite
 
 func (s *datasetSource) item(r dataset.Row) *item {
 	it := &item{
-		row:    part.Row{ID: r.ID, ImagePath: r.Path, Label: r.Label, HasLabel: s.features.Label != "" && r.LabelErr == nil},
+		row:    part.Row{ID: r.ID, Label: r.Label, HasLabel: s.features.Label != "" && r.LabelErr == nil},
 		where:  fmt.Sprintf("%s row group %d row %d", s.files[r.File].Name, r.RowGroup, r.RowInGroup),
 		raw:    r.Image,
 		number: r.Index,
+		given:  given{images: r.Images, values: r.Values},
+	}
+	it.row.ImagePath = s.name(r)
+	if s.names != nil {
+		it.row.ImagePath = s.names[r.Index]
 	}
 	if r.ID != fmt.Sprintf("%s#%d", s.files[r.File].Name, r.RowInFile) { // of a column, or a picture's name
 		it.where += " (" + r.ID + ")"
@@ -73,7 +123,7 @@ func (s *datasetSource) item(r dataset.Row) *item {
 	if !r.HasLabel && r.LabelErr == nil {
 		it.row.Label = -1
 	}
-	for i, v := range r.Values {
+	for i, v := range r.Values[:min(s.passed, len(r.Values))] {
 		it.row.Extra = append(it.row.Extra, extra(s.features.Columns[i], v))
 	}
 	if r.Err != nil {
@@ -91,7 +141,7 @@ func (s *datasetSource) item(r dataset.Row) *item {
 // columns describes the passed-through columns in the form of parts.
 func (s *datasetSource) columns() []part.Column {
 	var cs []part.Column
-	for _, c := range s.features.Columns {
+	for _, c := range s.features.Columns[:s.passed] {
 		cs = append(cs, part.Column{Name: c.Name, Type: columnType(c)})
 	}
 	return cs

@@ -24,13 +24,12 @@ type encodeTask struct {
 	shape   part.Schema
 	images  []float32 // one batch
 	noise   []float32
-	batch   int
 	seconds func() map[string]float64
 }
 
 // newEncodeTask checks that the pictures' size suits the model.
 func newEncodeTask(first *encode.FirstStage, job *spec.Spec, src *datasetSource, seconds func() map[string]float64) (*encodeTask, error) {
-	t := &encodeTask{first: first, job: job, batch: job.Compute.Batch, seconds: seconds}
+	t := &encodeTask{first: first, job: job, seconds: seconds}
 	t.config = preprocess.Config{
 		Size: preprocess.Size{H: job.Preprocess.Size.H, W: job.Preprocess.Size.W},
 		Crop: preprocess.Crop(job.Preprocess.Crop), Resize: resize.Method(job.Preprocess.Resize), Flip: job.Preprocess.Flip,
@@ -63,13 +62,15 @@ func newEncodeTask(first *encode.FirstStage, job *spec.Spec, src *datasetSource,
 
 func (t *encodeTask) schema() part.Schema { return t.shape }
 
+func (t *encodeTask) counts() map[string]int64 { return nil }
+
 func (t *encodeTask) stages() map[string]float64 { return t.seconds() }
 
 // cost is the source image, the decoded picture, the network's input and the latent. The size of the decoded picture comes
 // from the header; a header that cannot be read fails later and costs little.
 func (t *encodeTask) cost(it *item) int64 {
 	pixels := int64(t.config.Size.H) * int64(t.config.Size.W)
-	if h, err := picture.Probe(it.raw, t.limits()); err == nil {
+	if h, err := picture.Probe(it.raw, pictureLimits(t.job)); err == nil {
 		decoded := int64(h.W) * int64(h.H)
 		if pixels == 0 {
 			pixels = decoded
@@ -79,17 +80,11 @@ func (t *encodeTask) cost(it *item) int64 {
 	return int64(len(it.raw)) + 12*pixels + 4096
 }
 
-func (t *encodeTask) limits() picture.Limits {
-	l := picture.DefaultLimits()
-	l.MaxPixels = int64(t.job.Limits.MaxPixels)
-	return l
-}
-
 func (t *encodeTask) newWorker() (prepare, finish func(*item)) {
 	var dec picture.Decoder
 	var img picture.Image
 	pre, err := preprocess.New(t.config)
-	opt := picture.Options{Limits: t.limits(), ApplyOrientation: t.job.Input.EXIF == "apply"}
+	opt := picture.Options{Limits: pictureLimits(t.job), ApplyOrientation: t.job.Input.EXIF == "apply"}
 	return func(it *item) {
 		if err == nil {
 			err = t.prepare(it, &dec, &img, pre, opt)
@@ -127,11 +122,11 @@ func (t *encodeTask) prepare(it *item, dec *picture.Decoder, img *picture.Image,
 }
 
 func (t *encodeTask) compute(_ context.Context, batch []*item) error {
-	h, w, n := batch[0].h, batch[0].w, t.batch
+	h, w, n := batch[0].h, batch[0].w, len(batch)
 	size := 3 * h * w
 	t.images = grow(t.images, n*size)
-	for i := range n { // an incomplete batch is filled up, so that one compiled size serves all
-		copy(t.images[i*size:(i+1)*size], batch[min(i, len(batch)-1)].input)
+	for i, it := range batch {
+		copy(t.images[i*size:(i+1)*size], it.input)
 	}
 	f := t.first.Factor()
 	c, lh, lw := t.first.Channels(), h/f, w/f

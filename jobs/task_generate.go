@@ -1,72 +1,115 @@
 package jobs
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ldm-batch/ldm-batch/internal/engine"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 	"github.com/ldm-batch/ldm-batch/io/part"
 	"github.com/ldm-batch/ldm-batch/io/picture"
-	"github.com/ldm-batch/ldm-batch/io/preprocess"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
 	"github.com/ldm-batch/ldm-batch/sample"
 )
 
-// generateTask makes images from noise, for a class or for nothing.
+// generateTask makes images, each from its own noise and what the recipe of its task reads of its row.
 type generateTask struct {
 	session *engine.Session
 	gen     *sample.Generator
+	config  sample.Config
 	job     *spec.Spec
-	h, w    int           // pixels of an image
+	recipe  recipe
+	data    *datasetSource // nil: rows are a list of images to make
+	tally   tally
+	scores  scores
+	needs   needs
 	tape    *sample.Tape  // recorded noise, or nil
 	tapeOf  *weights.File // stays open while the tape is used
 	seconds func() map[string]float64
+	spent   map[string]float64 // seconds of the parts of compute
 }
 
-func newGenerateTask(s *engine.Session, job *spec.Spec, rows int64, seconds func() map[string]float64) (*generateTask, error) {
-	c := sample.Config{
-		Name: job.Sampler.Name, Steps: job.Sampler.Steps, Eta: job.Sampler.Eta, Guidance: job.Sampler.Guidance,
-		Spacing: job.Sampler.Spacing, Temperature: job.Sampler.Temperature,
+// newGenerateTask checks that the model can do the task. The source of its rows is given by [generateTask.from].
+func newGenerateTask(s *engine.Session, job *spec.Spec, seconds func() map[string]float64) (*generateTask, error) {
+	c, err := samplerConfig(job.Sampler)
+	if err != nil {
+		return nil, err
 	}
 	gen, err := sample.NewGenerator(s, c)
 	if err != nil {
 		return nil, err
 	}
-	t := &generateTask{session: s, gen: gen, job: job, h: job.Sample.Size.H, w: job.Sample.Size.W, seconds: seconds}
-	if t.h == 0 || t.w == 0 {
-		t.h, t.w = gen.DefaultSize()
+	t := &generateTask{session: s, gen: gen, config: c, job: job, seconds: seconds, spent: map[string]float64{}}
+	t.needs = needs{model: s.Model, gen: gen, guided: job.Sampler.Guidance != 1, limit: int64(job.Limits.Memory)}
+	switch job.Sample.Task {
+	case "uncond":
+		t.recipe, err = newUncond(s, gen, job)
+	case "class":
+		t.recipe, err = newByClass(s, gen, job)
+	case "superres":
+		t.recipe, err = newSuperres(s, gen, job, &t.tally)
+	case "inpaint":
+		t.recipe, err = newInpaint(s, gen, job, &t.tally)
+	case "img2img":
+		t.recipe, err = newImg2img(s, gen, job, &t.tally)
+	case "text":
+		t.recipe, err = newText(s, gen, job, &t.tally)
+	case "layout":
+		t.recipe, err = newLayout(s, gen, job, &t.tally)
+	case "semantic":
+		t.recipe, err = newSemantic(s, gen, job, &t.tally)
+	default:
+		err = exitcode.Errorf(exitcode.Usage, "spec.sample.task: unknown task %q", job.Sample.Task)
 	}
-	if err := gen.CheckSize(t.h, t.w); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	count, classes := sample.ClassCount(s.Model)
-	switch {
-	case job.Sample.Task == "uncond" && classes:
-		return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.task: the model is conditioned on %d classes; use task class", count)
-	case job.Sample.Task == "class" && !classes:
-		return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.task: the model is not conditioned on classes; use task uncond")
-	case job.Sample.Task == "class":
-		list, err := spec.ParseClasses(job.Sample.Classes)
-		if err != nil {
-			return nil, err
-		}
-		for _, cl := range list {
-			if cl >= count {
-				return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.classes: class %d is not in 0..%d", cl, count-1)
-			}
-		}
-	}
-	if job.Sampler.NoiseFrom != "" {
-		if err := t.openTape(rows); err != nil {
-			return nil, err
-		}
-	}
 	return t, nil
+}
+
+// samplerConfig is the sampler block for package sample.
+func samplerConfig(s spec.Sampler) (sample.Config, error) {
+	c := sample.Config{
+		Name: s.Name, Steps: s.Steps, Eta: s.Eta, Guidance: s.Guidance, Spacing: s.Spacing, Temperature: s.Temperature,
+		GuidanceRescale: s.GuidanceRescale, ReuseEvery: s.Reuse.Every,
+	}
+	var err error
+	c.GuidanceFrom, c.GuidanceTo, err = spec.ParseInterval(s.GuidanceInterval)
+	return c, err
+}
+
+// wants names the columns of the input that the task reads.
+func (t *generateTask) wants() wanted {
+	w := t.recipe.wants()
+	if ref := t.job.Input.Reference; ref != "" {
+		w.images = append(w.images, ref)
+	}
+	return w
+}
+
+// sized is a recipe whose rows all have one size.
+type sized interface{ size() (h, w int) }
+
+// from tells where rows come from: a dataset, or nil for the list of a number of images.
+func (t *generateTask) from(d *datasetSource, rows int64) error {
+	t.data = d
+	switch r := t.recipe.(type) {
+	case *text:
+		r.source = d
+	case *layout:
+		r.source = d
+	}
+	if t.job.Sampler.NoiseFrom == "" {
+		return nil
+	}
+	return t.openTape(rows)
 }
 
 func (t *generateTask) openTape(rows int64) error {
@@ -74,9 +117,13 @@ func (t *generateTask) openTape(rows int64) error {
 	if err != nil {
 		return fmt.Errorf("spec.sampler.noise_from: %w", err)
 	}
-	c, h, w := t.gen.LatentShape(t.h, t.w)
-	stochastic := t.job.Sampler.Name == "ddpm" || t.job.Sampler.Eta > 0
-	tape, err := sample.OpenTape(f, c, h, w, t.gen.Steps(), stochastic)
+	var c, h, w int
+	if r, ok := t.recipe.(sized); ok {
+		c, h, w = t.gen.LatentShape(r.size())
+	} else if x, ok := f.Lookup("x_T"); ok && len(x.Shape) == 4 { // rows of another size fail when they come
+		c, h, w = x.Shape[1], x.Shape[2], x.Shape[3]
+	}
+	tape, err := sample.OpenTape(f, c, h, w, t.gen.Steps(), t.config.Stochastic())
 	if err == nil && int64(tape.Rows()) < rows {
 		err = exitcode.Errorf(exitcode.Data, "noise file %s holds %d rows, the job has %d", f.Path(), tape.Rows(), rows)
 	}
@@ -89,83 +136,144 @@ func (t *generateTask) openTape(rows int64) error {
 }
 
 func (t *generateTask) schema() part.Schema {
-	return part.Schema{Image: true, Sampling: true, Label: t.job.Sample.Task == "class", Compression: part.Compression(t.job.Output.Compression)}
-}
-
-func (t *generateTask) stages() map[string]float64 { return t.seconds() }
-
-func (t *generateTask) cost(*item) int64 {
-	return int64(t.h) * int64(t.w) * (3*4 + 3 + 3) // floats, bytes, file
-}
-
-// newWorker encodes images after compute; there is nothing to prepare.
-func (t *generateTask) newWorker() (prepare, finish func(*item)) {
-	var img picture.Image
-	var file bytes.Buffer
-	return func(it *item) { it.h, it.w = t.h, t.w }, func(it *item) {
-		img.W, img.H = it.w, it.h
-		if n := 3 * it.h * it.w; cap(img.Pix) < n {
-			img.Pix = make([]uint8, n)
-		} else {
-			img.Pix = img.Pix[:n]
-		}
-		file.Reset()
-		err := preprocess.ToUint8(img.Pix, it.out, 3, it.h, it.w, preprocess.Truncate)
-		if err == nil && t.job.Output.Format == "jpeg" {
-			err = picture.EncodeJPEG(&file, &img, t.job.Output.Quality)
-		} else if err == nil {
-			err = picture.EncodePNG(&file, &img, picture.PNGOptions{})
-		}
-		if err != nil {
-			it.fail("encode", err)
-			return
-		}
-		it.row.Image = append([]byte(nil), file.Bytes()...)
-		it.row.ImagePath += "." + t.job.Output.Format
-		it.row.Width, it.row.Height = it.w, it.h
-		it.out = nil
+	s := part.Schema{Image: true, Sampling: true, Compression: part.Compression(t.job.Output.Compression)}
+	if t.job.Output.Layout == "tree" {
+		s.Image, s.Files = false, true
 	}
+	if t.data == nil {
+		s.Label = t.job.Sample.Task == "class"
+	} else {
+		s.Label, s.LabelNames, s.Extra = t.data.features.Label != "", t.data.features.ClassNames, t.data.columns()
+	}
+	if t.job.Sample.Score {
+		s.Extra = append(s.Extra, part.Column{Name: "psnr", Type: part.Float64}, part.Column{Name: "ssim", Type: part.Float64})
+	}
+	return s
+}
+
+// stages is the time in networks by name, and that of compute by its parts.
+func (t *generateTask) stages() map[string]float64 {
+	m := map[string]float64{}
+	for name, s := range t.seconds() {
+		m[name] = s
+	}
+	for name, s := range t.spent {
+		m[name] = s
+	}
+	return m
+}
+
+func (t *generateTask) counts() map[string]int64 {
+	m := t.tally.counts()
+	if r := t.gen.Reuse(); r.Shallow > 0 {
+		m["predictions_full"], m["predictions_reused"] = int64(r.Full), int64(r.Shallow)
+	}
+	return m
+}
+
+// cost is the source image, the decoded picture, the network's input and output and the encoded result. Sizes come from the
+// header; a header that cannot be read fails later and costs little.
+func (t *generateTask) cost(it *item) int64 {
+	if r, ok := t.recipe.(sized); ok {
+		h, w := r.size()
+		return int64(len(it.raw)) + int64(h)*int64(w)*(3*4+3+3)
+	}
+	pixels := int64(0)
+	if h, err := picture.Probe(it.raw, pictureLimits(t.job)); err == nil {
+		pixels = int64(h.W) * int64(h.H)
+	}
+	scale := int64(1)
+	if r, ok := t.recipe.(*superres); ok && r.method == "" {
+		scale = int64(t.gen.Factor() * t.gen.Factor())
+	}
+	return int64(len(it.raw)) + pixels*(3*4+4+4) + scale*pixels*(3*4+3+3) + 4096
+}
+
+// newWorker reads rows before compute and writes images after it.
+func (t *generateTask) newWorker() (prepare, finish func(*item)) {
+	k, err := newKitchen(t.job)
+	p := &plate{job: t.job, scores: &t.scores}
+	return func(it *item) {
+		e := err
+		if e == nil {
+			e = t.read(k, it)
+		}
+		if e != nil {
+			reason := "prepare"
+			var p *picture.Error
+			if errors.As(e, &p) {
+				reason = string(p.Kind)
+			}
+			it.fail(reason, e)
+		}
+		it.raw = nil
+	}, p.finish
+}
+
+func (t *generateTask) read(k *kitchen, it *item) error {
+	if t.data != nil && len(it.raw) > 0 {
+		sum := sha256.Sum256(it.raw)
+		it.row.SourceSHA256 = hex.EncodeToString(sum[:])
+	}
+	if err := t.recipe.read(k, it); err != nil {
+		return err
+	}
+	if t.job.Input.Reference != "" {
+		images := it.given.images
+		m, err := k.further("reference (column "+t.job.Input.Reference+")", images, len(images)-1)
+		if err != nil {
+			return err
+		}
+		if m.H != it.given.outH || m.W != it.given.outW {
+			return exitcode.Errorf(exitcode.Data, "reference of %dx%d (height x width) for a result of %dx%d", m.H, m.W, it.given.outH, it.given.outW)
+		}
+		it.given.reference = m
+	}
+	it.given.images, it.given.values = nil, nil
+	var err error
+	it.most, err = t.needs.most(it.h, it.w)
+	return err
 }
 
 func (t *generateTask) compute(ctx context.Context, batch []*item) error {
-	n := t.job.Compute.Batch
-	ids, labels, rows := make([]string, n), make([]int64, n), make([]int64, n)
-	for i := range n { // an incomplete batch is filled up, so that one compiled size serves all
-		it := batch[min(i, len(batch)-1)]
-		ids[i], labels[i], rows[i] = it.row.ID, it.row.Label, it.number
+	n := len(batch)
+	ids, rows := make([]string, n), make([]int64, n)
+	for i, it := range batch {
+		ids[i], rows[i] = it.row.ID, it.number
 	}
-	var cond sample.Condition
-	var uncond *sample.Condition
-	if t.job.Sample.Task == "class" {
-		var err error
-		if cond, err = sample.ClassCondition(t.session, labels); err != nil {
-			return err
-		}
-		if null, _ := sample.NullClass(t.session.Model); t.job.Sampler.Guidance != 1 {
-			for i := range labels {
-				labels[i] = null
-			}
-			u, err := sample.ClassCondition(t.session, labels)
-			if err != nil {
-				return err
-			}
-			uncond = &u
-		}
-	}
-	var noise sample.Noise = sample.RowNoise{Seed: t.job.Compute.Seed, Rows: ids}
+	own := sample.RowNoise{Seed: t.job.Compute.Seed, Rows: ids}
+	r := sample.Request{N: n, H: batch[0].h, W: batch[0].w, Noise: own}
 	if t.tape != nil {
-		noise = t.tape.Slice(rows)
+		r.Noise = t.tape.Slice(rows)
 	}
-	images, err := t.gen.Generate(ctx, sample.Request{N: n, H: t.h, W: t.w, Cond: cond, Uncond: uncond, Noise: noise})
+	images, err := t.generate(ctx, &r, batch, own)
 	if err != nil {
-		return fmt.Errorf("%s and %d more rows: %w", batch[0].where, len(batch)-1, err)
+		return fmt.Errorf("%s and %d more rows: %w", batch[0].where, n-1, err)
 	}
 	size := len(images) / n
 	for i, it := range batch {
 		it.out = append([]float32(nil), images[i*size:(i+1)*size]...)
+		it.input = nil
 		it.row.Seed, it.row.Steps, it.row.Guidance = t.job.Compute.Seed, t.gen.Steps(), float32(t.job.Sampler.Guidance)
 	}
 	return nil
+}
+
+func (t *generateTask) generate(ctx context.Context, r *sample.Request, batch []*item, noise sample.RowNoise) ([]float32, error) {
+	timed := func(name string, start time.Time) { t.spent[name] += time.Since(start).Seconds() }
+	start := time.Now()
+	if err := t.recipe.request(r, batch, noise); err != nil {
+		return nil, err
+	}
+	timed("condition", start)
+	start = time.Now()
+	z, err := t.gen.GenerateLatents(ctx, *r)
+	if err != nil {
+		return nil, err
+	}
+	timed("denoise", start)
+	defer timed("decode", time.Now())
+	return t.gen.Decode(*r, z)
 }
 
 func (t *generateTask) close() {
@@ -174,11 +282,14 @@ func (t *generateTask) close() {
 	}
 }
 
-// stepsWarning says when a sampler makes another number of steps than asked.
-func (t *generateTask) stepsWarning() string {
-	if t.job.Sampler.Name == "ddpm" || t.gen.Steps() == t.job.Sampler.Steps {
-		return ""
+// notes says what users should know before the job runs.
+func (t *generateTask) notes() (list []string) {
+	if s := t.job.Sampler; s.Name != "ddpm" && t.gen.Steps() != s.Steps {
+		list = append(list, strings.Join([]string{"spec.sampler.steps:", strconv.Itoa(s.Steps), "steps with", s.Spacing,
+			"spacing are", strconv.Itoa(t.gen.Steps()), "in the reference schedule"}, " "))
 	}
-	return strings.Join([]string{"spec.sampler.steps:", strconv.Itoa(t.job.Sampler.Steps), "steps with", t.job.Sampler.Spacing,
-		"spacing are", strconv.Itoa(t.gen.Steps()), "in the reference schedule"}, " ")
+	if every := t.job.Sampler.Reuse.Every; every > 1 {
+		list = append(list, fmt.Sprintf("spec.sampler.reuse.every: %d: results are approximate", every))
+	}
+	return list
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func encodeCommand(k *console) *cli.Command {
-	settings := slices.Concat(modelSettings, encodeSettings, deviceSettings)
+	settings := slices.Concat(modelSettings, inputSettings, encodeSettings, deviceSettings)
 	return &cli.Command{
 		Name:      "encode",
 		Usage:     "encode a dataset of images to latents, from flags and perhaps a job file",

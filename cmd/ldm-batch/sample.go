@@ -8,7 +8,7 @@ import (
 )
 
 func sampleCommand(k *console) *cli.Command {
-	settings := slices.Concat(modelSettings, sampleSettings, deviceSettings)
+	settings := slices.Concat(modelSettings, inputSettings, sampleSettings, deviceSettings)
 	return &cli.Command{
 		Name:      "sample",
 		Usage:     "generate images, from flags and perhaps a job file",

@@ -47,7 +47,8 @@ var modelSettings = []setting{
 	{"memory", "limits.memory", "`SIZE` of what rows in flight may take, such as 8GiB", plain},
 }
 
-var encodeSettings = []setting{
+// inputSettings name a dataset and what is read of it.
+var inputSettings = []setting{
 	{"input", "input.path", "Parquet `FILES` or folders of pictures: a file, a glob, a folder, or several separated by commas", paths},
 	{"image", "input.image", "`COLUMN` of the images (default: found by its type)", plain},
 	{"id", "input.id", "`COLUMN` of ids (default: file name and row)", plain},
@@ -56,6 +57,10 @@ var encodeSettings = []setting{
 	{"limit", "input.limit", "take only the first `N` rows", plain},
 	{"allow-paths", "input.allow_paths", "`FOLDER` from which images given by path may be read", path},
 	{"exif", "input.exif", "`WHAT` to do with the EXIF orientation: apply or ignore", plain},
+	{"max-pixels", "limits.max_pixels", "refuse images of more than `N` pixels", plain},
+}
+
+var encodeSettings = []setting{
 	{"size", "preprocess.size", "`SIZE` in pixels, such as 256 or 256x384 (height x width)", plain},
 	{"crop", "preprocess.crop", "`CROP`: center, random, lsun or none", plain},
 	{"resize", "preprocess.resize", "`METHOD` of resizing, such as pil-bicubic", plain},
@@ -64,24 +69,42 @@ var encodeSettings = []setting{
 	{"dtype", "encode.dtype", "stored `TYPE`: float32 or float16", plain},
 	{"scale", "encode.scale", "multiply latents by the model's scale factor (default: true)", toggle},
 	{"latent-layout", "output.latent_layout", "`LAYOUT` of latents: list or tensor", plain},
-	{"max-pixels", "limits.max_pixels", "refuse images of more than `N` pixels", plain},
 }
 
 var sampleSettings = []setting{
-	{"task", "sample.task", "`TASK`: class or uncond", plain},
+	{"task", "sample.task", "`TASK`: class, uncond, superres, inpaint, text, layout, semantic or img2img", plain},
 	{"classes", "sample.classes", "`CLASSES` such as 0-9,15", plain},
 	{"per-class", "sample.per_class", "`N` images of each class", plain},
 	{"rows", "sample.rows", "`N` images, for tasks without classes", plain},
 	{"size", "sample.size", "`SIZE` in pixels, such as 256 or 256x384 (height x width)", plain},
-	{"sampler", "sampler.name", "`SAMPLER`: ddim, ddpm or plms", plain},
+	{"mask", "input.mask", "`COLUMN` of the masks, white where to fill (task inpaint)", plain},
+	{"caption", "input.caption", "`COLUMN` of the captions (task text)", plain},
+	{"vocab", "sample.vocab", "vocab.txt `FILE` of bert-base-uncased (task text)", path},
+	{"boxes", "input.boxes", "`COLUMN` of the boxes (task layout)", plain},
+	{"categories", "input.categories", "`COLUMN` of the boxes' categories (task layout)", plain},
+	{"segmentation", "input.segmentation", "`COLUMN` of the label maps (task semantic; default: the image column)", plain},
+	{"reference", "input.reference", "`COLUMN` of the pictures that results are scored against", plain},
+	{"degradation", "sample.degradation", "`HOW` the small picture is made, such as pil_bicubic; without it the input is small (task superres)", plain},
+	{"inpaint", "sample.inpaint", "`WAY` of inpainting: auto, model or latent", plain},
+	{"outpaint", "sample.outpaint", "`PIXELS` to add, such as 64 or 0,64,0,64 for top, right, bottom and left (task inpaint)", plain},
+	{"strength", "sample.strength", "`SHARE` of the steps that change the image (task img2img)", plain},
+	{"score", "sample.score", "write PSNR and SSIM against the reference", toggle},
+	{"sampler", "sampler.name", "`SAMPLER`: ddim, ddpm, plms, dpmpp-2m, unipc, heun, euler or euler-a", plain},
 	{"steps", "sampler.steps", "`N` steps", plain},
 	{"eta", "sampler.eta", "`ETA` of DDIM: 0 is deterministic, 1 is like DDPM", plain},
 	{"guidance", "sampler.guidance", "guidance `SCALE`; 1 is none", plain},
-	{"spacing", "sampler.spacing", "`SPACING` of the steps: uniform or quad", plain},
+	{"spacing", "sampler.spacing", "`SPACING` of the steps: uniform, quad, trailing, linspace or karras", plain},
+	{"guidance-rescale", "sampler.guidance_rescale", "`SHARE` by which guided predictions are rescaled", plain},
+	{"guidance-interval", "sampler.guidance_interval", "guide only within these `FRACTIONS` of the process, such as 0.2,0.8", plain},
+	{"reuse", "sampler.reuse.every", "compute the deep part of the U-Net in every `N`-th step only: faster, approximate", plain},
 	{"temperature", "sampler.temperature", "`FACTOR` of the noise of stochastic samplers", plain},
 	{"noise-from", "sampler.noise_from", "safetensors `FILE` with the noise, for parity with other programs", path},
 	{"format", "output.format", "`FORMAT` of images: png or jpeg", plain},
 	{"quality", "output.quality", "JPEG `QUALITY`, 1 to 100", plain},
+	{"layout", "output.layout", "`LAYOUT` of images: arrow, in the parts, or tree, as files with the names of the input", plain},
+	{"alpha", "output.alpha", "`WHAT` to do with the source's alpha: keep, matte or drop", plain},
+	{"matte", "output.matte", "`COLOR` under transparent pixels, such as #ffffff", plain},
+	{"metadata", "output.metadata", "`WHAT` to do with color profile and EXIF: keep or drop", plain},
 }
 
 // settingFlags are the flags. Their environment variables are read by collect, since they rank below --set.

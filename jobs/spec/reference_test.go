@@ -65,13 +65,16 @@ var about = map[string]string{
 	"spec.sample.vocab":       "vocab.txt of bert-base-uncased, which the model's captions are written with (task text)",
 	"spec.sample.score":       "write PSNR and SSIM against the reference: the column input.reference, or the image that sample.degradation made small",
 
-	"spec.sampler.name":        "the sampler",
-	"spec.sampler.steps":       "steps; ddpm makes every step of the process and takes no number",
-	"spec.sampler.eta":         "noise of ddim, 0 deterministic to 1 ancestral; 0 with the others",
-	"spec.sampler.guidance":    "classifier-free guidance scale; 1 is without (task class)",
-	"spec.sampler.spacing":     "how the steps are spread over the process",
-	"spec.sampler.temperature": "factor on the noise of stochastic steps",
-	"spec.sampler.noise_from":  "safetensors file with x_T and, for stochastic samplers, noise, instead of noise by seed and id",
+	"spec.sampler.name":              "the sampler",
+	"spec.sampler.steps":             "steps; ddpm makes every step of the process and takes no number",
+	"spec.sampler.eta":               "noise of ddim, 0 deterministic to 1 ancestral; 0 with the others",
+	"spec.sampler.guidance":          "classifier-free guidance scale; 1 is without (task class)",
+	"spec.sampler.spacing":           "how the steps are spread over the process",
+	"spec.sampler.temperature":       "factor on the noise of stochastic steps",
+	"spec.sampler.noise_from":        "safetensors file with x_T and, for stochastic samplers, noise, instead of noise by seed and id",
+	"spec.sampler.guidance_rescale":  "how far guided predictions get the standard deviation of conditional ones, 0 not to 1 fully",
+	"spec.sampler.guidance_interval": "guide only at times within these fractions of the process, such as 0.2,0.8; empty guides everywhere",
+
 	"spec.sampler.reuse.every": "compute the deep part of the U-Net in every N-th step only and reuse it between: faster and approximate; 1 is exact",
 
 	"spec.output.path":          "folder that the job writes",
@@ -113,10 +116,11 @@ func methods() (names []string) {
 
 // between are the smallest and largest values of numbers; max 0 is none. TestRanges compares them with Validate.
 var between = map[string]struct{ min, max int }{
-	"spec.input.limit":          {min: 0},
-	"spec.sample.per_class":     {min: 1},
-	"spec.sample.rows":          {min: 1},
-	"spec.sample.strength":      {0, 1},
+	"spec.input.limit":      {min: 0},
+	"spec.sample.per_class": {min: 1},
+	"spec.sample.rows":      {min: 1},
+	"spec.sample.strength":  {0, 1},
+
 	"spec.sampler.reuse.every":  {min: 1},
 	"spec.sampler.steps":        {min: 1},
 	"spec.sampler.eta":          {0, 1},

@@ -179,3 +179,19 @@ func ParseColor(s string) (rgb [3]uint8, err error) {
 	}
 	return [3]uint8(b), nil
 }
+
+// ParseInterval reads two fractions such as "0.2,0.8"; an empty text is 0, 0.
+func ParseInterval(s string) (from, to float64, err error) {
+	if s == "" {
+		return 0, 0, nil
+	}
+	a, b, ok := strings.Cut(s, ",")
+	from, err = strconv.ParseFloat(strings.TrimSpace(a), 64)
+	if err == nil {
+		to, err = strconv.ParseFloat(strings.TrimSpace(b), 64)
+	}
+	if !ok || err != nil || !(0 <= from && from < to && to <= 1) {
+		return 0, 0, fmt.Errorf("%q is not two rising fractions such as 0.2,0.8", s)
+	}
+	return from, to, nil
+}

@@ -91,14 +91,17 @@ type Sample struct {
 
 // Sampler chooses how the diffusion is walked.
 type Sampler struct {
-	Name        string  `yaml:"name" enum:"ddim,ddpm,plms"`
+	Name        string  `yaml:"name" enum:"ddim,ddpm,plms,dpmpp-2m,unipc,heun,euler,euler-a"`
 	Steps       int     `yaml:"steps"`
 	Eta         float64 `yaml:"eta"`
 	Guidance    float64 `yaml:"guidance"`
-	Spacing     string  `yaml:"spacing" enum:"uniform,quad"`
+	Spacing     string  `yaml:"spacing" enum:"uniform,quad,trailing,linspace,karras"`
 	Temperature float64 `yaml:"temperature"`
 	NoiseFrom   string  `yaml:"noise_from" path:"true"`
 	Reuse       Reuse   `yaml:"reuse"`
+
+	GuidanceRescale  float64 `yaml:"guidance_rescale"`
+	GuidanceInterval string  `yaml:"guidance_interval"`
 }
 
 // Reuse says how often the deep part of the U-Net is computed; the steps between take it from the last time. Approximate.

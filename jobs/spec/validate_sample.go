@@ -120,6 +120,13 @@ func (r *Resolved) validateSampler() error {
 		return r.fail("spec.sampler.steps", "not at least 1")
 	case s.Temperature < 0:
 		return r.fail("spec.sampler.temperature", "negative")
+	case s.GuidanceRescale < 0 || s.GuidanceRescale > 1:
+		return r.fail("spec.sampler.guidance_rescale", "not in [0, 1]")
+	case s.Guidance == 1 && (s.GuidanceRescale != 0 || s.GuidanceInterval != ""):
+		return r.fail("spec.sampler.guidance", "is 1, which leaves nothing to rescale or limit")
+	}
+	if _, _, err := ParseInterval(s.GuidanceInterval); err != nil {
+		return r.fail("spec.sampler.guidance_interval", "%s", err)
 	}
 	return nil
 }

@@ -1,0 +1,53 @@
+package jobs
+
+import (
+	"sync/atomic"
+
+	"github.com/ldm-batch/ldm-batch/io/dataset"
+	"github.com/ldm-batch/ldm-batch/io/picture"
+	"github.com/ldm-batch/ldm-batch/sample"
+)
+
+// given is what a row brings beside its image, and what a task makes of it until the result is written.
+type given struct {
+	images []dataset.Image // of the columns that the task asked for
+	values []any           // of further columns
+
+	source     *picture.Image // decoded image: size, alpha, metadata and what of its pixels finishing needs
+	reference  *picture.Image // what the result is scored against
+	holes      []float32      // H x W, 1 where to fill
+	labels     []uint8        // H x W
+	tokens     []int          // caption or layout
+	top, left  int            // of the source in the result, when that is larger than it
+	outH, outW int            // size of the result, the top left part of what is generated
+}
+
+// recipe is what one task of kind Sample does with rows: it turns a row into the model's input and a batch of them into a
+// condition.
+type recipe interface {
+	// wants names the columns that the task reads.
+	wants() wanted
+	// read sets what compute needs of a row, its size in pixels (a multiple of the model's) included. It is called by several
+	// workers, each with a kitchen of its own. Errors make error rows.
+	read(k *kitchen, it *item) error
+	// request fills in the condition of a batch of one size. It runs where networks run.
+	request(r *sample.Request, batch []*item, noise sample.RowNoise) error
+}
+
+// tally counts what befell rows, by name; workers share it.
+type tally struct {
+	truncated, resized, padded, emptied, full atomic.Int64
+}
+
+func (t *tally) counts() map[string]int64 {
+	m := map[string]int64{}
+	for name, n := range map[string]*atomic.Int64{
+		"captions_truncated": &t.truncated, "masks_resized": &t.resized, "padded": &t.padded,
+		"masks_all_black": &t.emptied, "masks_all_white": &t.full,
+	} {
+		if v := n.Load(); v > 0 {
+			m[name] = v
+		}
+	}
+	return m
+}
