@@ -9,6 +9,7 @@ import (
 type Splits struct {
 	Count   int    // parts; part i ends before row (i+1) N / Count, rounded down
 	Size    int    // instead of Count: parts of Size rows, the last one shorter
+	Chunks  bool   // Count parts of N / Count rows, rounded up, as torch.chunk has them: the last one shorter, or fewer parts
 	Shuffle bool   // by the permutation that [RandomState] draws
 	Seed    uint32 // of the permutation
 	DDOF    int    // the standard deviation has the divisor parts - DDOF
@@ -21,6 +22,9 @@ func InceptionScore(logits Features, s Splits) (mean, sd float64, err error) {
 		return 0, 0, err
 	}
 	n := logits.N
+	if s.Chunks && s.Count > 0 {
+		s.Size = (n + s.Count - 1) / s.Count
+	}
 	if s.Size > 0 {
 		s.Count = (n + s.Size - 1) / s.Size
 	}

@@ -96,7 +96,7 @@ func TestInceptionScoreGolden(t *testing.T) {
 			case strings.Contains(key, "splits1_"):
 				s.Count = 1
 			case strings.HasPrefix(key, "chunk10"):
-				s.Size, s.DDOF = (logits.N+9)/10, 1
+				s.Count, s.Chunks, s.DDOF = 10, true, 1
 			case strings.HasPrefix(key, "adm_split5000"):
 				s.Size = 5000
 			case strings.HasPrefix(key, "adm_split128"):
