@@ -336,7 +336,7 @@ func (f *file) open() (*os.File, error) {
 // detect decides on the columns by the first file.
 func (d *Dataset) detect(root *node, hints features, f found) (err error) {
 	ft := Features{Image: d.spec.Image, Images: slices.Clone(d.spec.Images), ID: d.spec.ID, Label: d.spec.Label}
-	if ft.Image == "" {
+	if ft.Image == "" && !d.spec.NoImage {
 		if ft.Image, err = detectImage(root, hints); err != nil {
 			return err
 		}

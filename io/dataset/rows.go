@@ -203,8 +203,10 @@ func (c *cursor) row(inFile, inGroup int64) (Row, error) {
 		}
 	}
 	row := Row{Index: c.f.first + inFile, File: c.file, RowInFile: inFile, RowGroup: c.group, RowInGroup: inGroup, Label: -1}
-	main := c.image(s.image, inFile)
-	row.Image, row.Path, row.Err = main.Bytes, main.Path, main.Err
+	if c.d.features.Image != "" {
+		main := c.image(s.image, inFile)
+		row.Image, row.Path, row.Err = main.Bytes, main.Path, main.Err
+	}
 	for _, x := range s.extra {
 		row.Images = append(row.Images, c.image(x, inFile))
 	}

@@ -101,16 +101,20 @@ func (n *node) find(name string) *node {
 	}
 	for i := range name {
 		if name[i] == '.' {
-			c := n.child(name[:i])
-			for e := c; e != nil && e.leaf < 0; e = e.listElement() {
-				if e.isList() || e.repetition() == format.Repeated && e == c {
-					continue
-				}
-				return e.find(name[i+1:])
+			if c := n.child(name[:i]); c != nil {
+				return c.element().find(name[i+1:])
 			}
 		}
 	}
 	return nil
+}
+
+// element passes through the lists around a node.
+func (n *node) element() *node {
+	for e := n.listElement(); e != nil && e != n; e = n.listElement() {
+		n = e
+	}
+	return n
 }
 
 // listLevels returns, for every repeated node on the way to a leaf, the definition level of an element in it.

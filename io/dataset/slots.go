@@ -88,10 +88,7 @@ func (s *slots) addValue(root *node, name string, f *file) (valueSlot, Column, e
 		return v, col, errorf(SchemaNoColumn, "no column %q; columns are %s", name, columnList(root))
 	}
 	col.Type = n.describe()
-	leaf := n
-	for e := n.listElement(); e != nil && leaf.leaf < 0; e = leaf.listElement() {
-		leaf = e
-	}
+	leaf := n.element()
 	refuse := func() (valueSlot, Column, error) {
 		return v, col, errorf(SchemaUnsupported, "column %q of type %s cannot be read", name, col.Type)
 	}
@@ -112,8 +109,10 @@ func (s *slots) addValue(root *node, name string, f *file) (valueSlot, Column, e
 func (d *Dataset) resolve(f *file, root *node, hints features) (err error) {
 	ft, s := &d.features, &f.slots
 	s.id.slot, s.label.slot = -1, -1
-	if s.image, err = s.addImage(root, ft.Image); err != nil {
-		return err
+	if ft.Image != "" {
+		if s.image, err = s.addImage(root, ft.Image); err != nil {
+			return err
+		}
 	}
 	for _, name := range ft.Images {
 		x, err := s.addImage(root, name)

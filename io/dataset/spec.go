@@ -10,6 +10,7 @@ import (
 type Spec struct {
 	Path    string   // file, glob, folder, or a comma-separated list of these
 	Image   string   // image column; "" detects it
+	NoImage bool     // rows need no image: none is looked for in tables whose Image is "", and Row.Image is nil without an error
 	Images  []string // further image columns, for example a mask
 	ID      string   // column of ids; "" makes "<file name>#<row in file>"
 	Label   string   // label column; "" takes the class label of the file's features, or a column named label, if any

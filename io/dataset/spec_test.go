@@ -152,7 +152,7 @@ func TestNamedColumns(t *testing.T) {
 		{Spec{Path: "struct.parquet", ID: "image"}, SchemaUnsupported, false},
 		{Spec{Path: "extra_columns.parquet", Columns: []string{"when", "price", "half", "day"}}, "ok", true},
 		{Spec{Path: "extra_columns.parquet", Columns: []string{"tags"}}, SchemaUnsupported, false},
-		{Spec{Path: "extra_columns.parquet", Columns: []string{"boxes"}}, SchemaUnsupported, false},
+		{Spec{Path: "extra_columns.parquet", Columns: []string{"boxes"}}, "ok", true},
 		{Spec{Path: "extra_columns.parquet", Columns: []string{"none"}}, SchemaUnsupported, false},
 		{Spec{Path: "captions_list.parquet", Columns: []string{"captions"}}, "ok", true},
 		{Spec{Path: "label_lists.parquet", Columns: []string{"labels"}}, "ok", true},
