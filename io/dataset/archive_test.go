@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -398,6 +399,24 @@ func readArchive(t *testing.T, name string, b []byte) {
 	}
 	if n != d.NumRows() {
 		t.Fatalf("%d rows of %d", n, d.NumRows())
+	}
+}
+
+// TestArchiveMutations damages archives by bits and cuts.
+func TestArchiveMutations(t *testing.T) {
+	packed := makeTar(t, fuzzEntries)
+	for name, src := range map[string][]byte{"a.zip": makeZip(t, fuzzEntries), "a.tar": packed, "a.tgz": makeGzip(t, packed), "a.tar.zst": makeZstd(t, packed)} {
+		rnd := rand.New(rand.NewPCG(5, uint64(len(name))))
+		for i := range 200 {
+			b := bytes.Clone(src)
+			for range 1 + rnd.IntN(3) {
+				b[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
+			}
+			if i%8 == 7 {
+				b = b[:rnd.IntN(len(b))]
+			}
+			readArchive(t, name, b)
+		}
 	}
 }
 

@@ -223,7 +223,10 @@ func (c *cursor) readPictures(ctx context.Context, from, to int64, yield func(Ro
 		}
 		for k := range p.further {
 			m := &p.further[k]
-			x := Image{Path: m.name}
+			var x Image
+			if m.name != "" {
+				x.Path = c.f.prefix + m.name
+			}
 			if x.Bytes, x.Err, err = c.member(r, 1+k, m, i, c.d.features.Images[k]); err != nil {
 				return false, err
 			}
