@@ -163,7 +163,7 @@ func (p *Prepared) openTask(ctx context.Context) error {
 	s := &p.spec.Spec
 	switch p.spec.Kind {
 	case "Encode":
-		src, err := openDataset(ctx, s.Input, s.Limits, wanted{})
+		src, err := openDataset(ctx, s.Input, s.Limits, wanted{image: true})
 		if err != nil {
 			return err
 		}

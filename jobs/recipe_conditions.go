@@ -267,7 +267,7 @@ func newSemantic(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tall
 
 func (r *semantic) wants() wanted {
 	if r.column == "" {
-		return wanted{}
+		return wanted{image: true}
 	}
 	return wanted{images: []string{r.column}}
 }

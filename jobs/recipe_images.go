@@ -39,7 +39,7 @@ func newSuperres(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tall
 	return r, nil
 }
 
-func (r *superres) wants() wanted { return wanted{} }
+func (r *superres) wants() wanted { return wanted{image: true} }
 
 func (r *superres) read(k *kitchen, it *item) error {
 	m, err := k.decode(it.raw)
@@ -120,9 +120,9 @@ func newInpaint(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally
 
 func (r *inpaint) wants() wanted {
 	if r.outpaint {
-		return wanted{}
+		return wanted{image: true}
 	}
-	return wanted{images: []string{r.mask}}
+	return wanted{image: true, images: []string{r.mask}}
 }
 
 func (r *inpaint) read(k *kitchen, it *item) error {
@@ -226,7 +226,7 @@ func newImg2img(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally
 	return &img2img{g, first, t, min(max(int(math.Round(job.Sample.Strength*float64(steps))), 1), steps)}, err
 }
 
-func (r *img2img) wants() wanted { return wanted{} }
+func (r *img2img) wants() wanted { return wanted{image: true} }
 
 func (r *img2img) read(k *kitchen, it *item) error {
 	m, err := k.decode(it.raw)

@@ -21,11 +21,13 @@ type datasetSource struct {
 	files    []dataset.FileInfo
 	features dataset.Features
 	passed   int      // columns that go to the output; those behind them are the task's
+	blanks   int      // columns of the output behind those, for the task to fill
 	names    []string // names of the rows' files in an image tree, nil without
 }
 
-// wanted is what a task reads of a row beside its image.
+// wanted is what a task reads of a row.
 type wanted struct {
+	image  bool     // the image itself; rows without one fail
 	images []string // columns of further images
 	values []string // columns of other values
 }
@@ -39,7 +41,7 @@ func openDataset(ctx context.Context, in spec.Input, lim spec.Limits, w wanted) 
 		}
 	}
 	ds, err := dataset.Open(ctx, dataset.Spec{
-		Path: in.Path, Image: in.Image, Images: w.images, ID: in.ID, Label: in.Label, Columns: columns, Limit: int64(in.Limit), AllowPaths: in.AllowPaths,
+		Path: in.Path, Image: in.Image, NoImage: !w.image, Images: w.images, ID: in.ID, Label: in.Label, Columns: columns, Limit: int64(in.Limit), AllowPaths: in.AllowPaths,
 	}, dataset.Limits{Memory: int64(lim.Memory)})
 	if err != nil {
 		return nil, fmt.Errorf("input: %w", err)
@@ -126,6 +128,7 @@ func (s *datasetSource) item(r dataset.Row) *item {
 	for i, v := range r.Values[:min(s.passed, len(r.Values))] {
 		it.row.Extra = append(it.row.Extra, extra(s.features.Columns[i], v))
 	}
+	it.row.Extra = append(it.row.Extra, make([]any, s.blanks)...)
 	if r.Err != nil {
 		reason := string(dataset.ClassOf(r.Err))
 		cause := r.Err

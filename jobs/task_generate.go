@@ -100,6 +100,9 @@ type sized interface{ size() (h, w int) }
 // from tells where rows come from: a dataset, or nil for the list of a number of images.
 func (t *generateTask) from(d *datasetSource, rows int64) error {
 	t.data = d
+	if t.job.Sample.Score {
+		d.blanks = scoreColumns
+	}
 	switch r := t.recipe.(type) {
 	case *text:
 		r.source = d

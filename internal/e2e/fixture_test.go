@@ -181,7 +181,19 @@ func snapshot(t testing.TB, dir string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range append(names, filepath.Join(dir, "_manifest.json"), filepath.Join(dir, "_SUCCESS"), filepath.Join(dir, ".ldm-batch", "plan.json")) {
+	err = filepath.WalkDir(filepath.Join(dir, "images"), func(p string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			names = append(names, p)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range append(names, filepath.Join(dir, "failed.csv"), filepath.Join(dir, "_manifest.json"), filepath.Join(dir, "_SUCCESS"), filepath.Join(dir, ".ldm-batch", "plan.json")) {
 		b, err := os.ReadFile(p)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
