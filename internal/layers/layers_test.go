@@ -32,9 +32,9 @@ var layers = []struct {
 		"internal/cpu/kernel", "internal/gpu", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"jobs/spec", []string{"internal/exitcode"}},
 
-	{"sample", []string{"encode", "internal/engine", "internal/nn", "internal/patch", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
-	{"eval", []string{"io/resize", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode"}},
-	{"encode", []string{"internal/engine", "internal/nn", "internal/patch", "internal/weights", "internal/exitcode"}},
+	{"sample", []string{"encode", "internal/engine", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
+	{"eval", []string{"io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode"}},
+	{"encode", []string{"internal/engine", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/exitcode"}},
 
 	{"internal/engine", []string{"internal/nn", "internal/plan", "internal/exitcode"}},
 	{"internal/nn", []string{"internal/ir", "internal/weights", "internal/exitcode"}},
@@ -45,6 +45,7 @@ var layers = []struct {
 	{"internal/ir", nil},
 	{"internal/weights", []string{"internal/exitcode"}},
 	{"internal/patch", []string{"internal/exitcode"}},
+	{"internal/tile", []string{"internal/engine", "internal/nn", "internal/exitcode"}},
 	{"internal/wordpiece", []string{"internal/exitcode"}},
 	{"internal/exitcode", nil},
 
@@ -59,7 +60,7 @@ var layers = []struct {
 }
 
 // testOnly packages are imported by tests and by each other.
-var testOnly = []string{"internal/golden", "internal/nn/goldencase", "internal/weights/weightstest", "io/atomicfile/faultfs"}
+var testOnly = []string{"internal/golden", "internal/nn/goldencase", "internal/weights/weightstest", "io/atomicfile/faultfs", "io/table/tabletest"}
 
 // libraries says which folders may import what is not of this module or the standard library, tests included.
 var libraries = []struct {
