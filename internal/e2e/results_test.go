@@ -62,14 +62,44 @@ func TestSampledImages(t *testing.T) {
 				order = append(order, i)
 			}
 			settings = append(settings, "sample.task=uncond", fmt.Sprintf("sample.rows=%d", shape[0]))
+		case m.Conditioner.Config.Kind == nn.SpatialRescaler:
+			labels, shape := c.Tensor("segmentation")
+			dir := t.TempDir()
+			for i := range shape[0] {
+				g := image.NewGray(image.Rect(0, 0, shape[2], shape[1]))
+				for k := range g.Pix {
+					g.Pix[k] = uint8(labels[i*len(g.Pix)+k])
+				}
+				put(t, dir, fmt.Sprintf("%d.png", i), pngOf(t, g))
+				order = append(order, i)
+			}
+			settings = append(settings, "sample.task=semantic", "input.path="+dir)
+		case c.Config.Diffusion.CondStageKey == "caption":
+			tokens, shape := c.Tensor("tokens")
+			words := c.Config.Conditioner.VocabSize
+			path := descriptions(t, t.TempDir(), func(i int, r *described) {
+				text := ""
+				if i < shape[0] {
+					for _, token := range tokens[i*shape[1] : (i+1)*shape[1]] {
+						if token != 0 && token != 101 && token != 102 { // padding, begin and end
+							text += fmt.Sprintf("w%d ", int(token))
+						}
+					}
+				}
+				r.Caption = &text
+			})
+			for i := range shape[0] {
+				order = append(order, i)
+			}
+			settings = append(settings, "sample.task=text", "input.path="+path, fmt.Sprint("input.limit=", shape[0]), "input.caption=caption", "sample.vocab="+vocab(t, words))
 		default:
-			t.Skip("conditioned on what jobs do not read yet")
+			t.Skip("its condition is not one that rows hold: fractions of 8 bits, tokens that no boxes give")
 		}
 		compared++
 		out, noise := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "noise.safetensors")
 		writeTensors(t, noise, entry("x_T", x, shape...))
 		job{kind: "Sample"}.with(onDisk(t, c).settings()...).with(settings...).
-			with("sampler.noise_from="+noise, "output.rows_per_part=1", fmt.Sprintf("sample.size=%d", 0)).to(out).must(t, jobs.RunOptions{})
+			with("sampler.noise_from="+noise, "output.rows_per_part=1").to(out).must(t, jobs.RunOptions{})
 		want, imageShape := c.Tensor("decoded_ddim_s10_eta0")
 		rows := readRows(t, out)
 		if len(rows) != len(order) || size == 0 {

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ldm-batch/ldm-batch/io/commit"
+	"github.com/ldm-batch/ldm-batch/io/part"
 	"github.com/ldm-batch/ldm-batch/io/table/tabletest"
 	"github.com/ldm-batch/ldm-batch/jobs"
 )
@@ -103,6 +105,83 @@ func TestTasksSameBytes(t *testing.T) {
 				j.with("compute.batch=3").to(shards).must(t, jobs.RunOptions{Shard: commit.Shard{Index: 1 - i, Count: 2}})
 			}
 			same(t, shards, want)
+		})
+	}
+}
+
+// TestRowMessages gives tasks rows that they cannot use, or only in part.
+func TestRowMessages(t *testing.T) {
+	long := strings.Repeat("w120 ", 100)
+	cases := []struct {
+		name   string
+		job    job
+		change func(i int, r *described)
+		words  []string // of the one row that fails
+		counts map[string]int64
+	}{
+		{"caption of more than 77 tokens", taskJob(t, textModel, "text", "input.caption=caption", "sample.vocab="+vocab(t, 200)),
+			func(i int, r *described) {
+				if i == 2 {
+					r.Caption = &long
+				}
+			}, nil, map[string]int64{"captions_truncated": 1}},
+		{"no caption", taskJob(t, textModel, "text", "input.caption=caption", "sample.vocab="+vocab(t, 200)),
+			func(i int, r *described) {
+				if i == 2 {
+					r.Caption = nil
+				}
+			}, []string{"row2", "caption (column caption) is missing"}, nil},
+		{"box without area", taskJob(t, layoutModel, "layout", "input.boxes=boxes", "input.categories=categories"),
+			func(i int, r *described) {
+				if i == 2 {
+					r.Boxes[1][2] = 0
+				}
+			}, []string{"row2", "column boxes", "box 1", "no area"}, nil},
+		{"box outside", taskJob(t, layoutModel, "layout", "input.boxes=boxes", "input.categories=categories"),
+			func(i int, r *described) {
+				if i == 2 {
+					r.Boxes[0][0] = 0.75
+				}
+			}, []string{"row2", "box 0", "reach out of the image"}, nil},
+		{"boxes without categories", taskJob(t, layoutModel, "layout", "input.boxes=boxes", "input.categories=categories"),
+			func(i int, r *described) {
+				if i == 2 {
+					r.Categories = r.Categories[:1]
+				}
+			}, []string{"row2", "2 boxes and 1 categories"}, nil},
+		{"label out of range", taskJob(t, classModel, "class"),
+			func(i int, r *described) {
+				if i == 2 {
+					r.Label = 11
+				}
+			}, []string{"row2", "label 11 is not in 0..10"}, nil},
+		{"no label", taskJob(t, classModel, "class"),
+			func(i int, r *described) {
+				if i == 2 {
+					r.Label = -1
+				}
+			}, []string{"row2", "no label"}, nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			out := filepath.Join(dir, "out")
+			r := c.job.with("input.path="+descriptions(t, dir, c.change), "input.id=id", "limits.max_bad_rows=100%", "sampler.steps=1").to(out).must(t, jobs.RunOptions{})
+			for name, n := range c.counts {
+				if r.Counts[name] != n {
+					t.Errorf("%s is %d, want %d", name, r.Counts[name], n)
+				}
+			}
+			failed := 0
+			for _, row := range readRows(t, out) {
+				if row.Status != part.OK {
+					failed++
+					mentions(t, row.Error, append(c.words, "rows.parquet")...)
+				}
+			}
+			if want := min(len(c.words), 1); failed != want {
+				t.Errorf("%d rows failed, want %d: %v", failed, want, r.Reasons)
+			}
 		})
 	}
 }
