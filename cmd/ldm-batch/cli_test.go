@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -34,9 +35,27 @@ type outcome struct {
 // invoke runs a command line in this process.
 func invoke(t *testing.T, args ...string) outcome {
 	t.Helper()
-	var out, errs bytes.Buffer
+	var out, errs pipe
 	code := run(append([]string{"ldm-batch"}, args...), &out, &errs)
 	return outcome{code, out.String(), errs.String()}
+}
+
+// pipe is a buffer that several goroutines write to, as they do to a file: the word that a run stops may come at any time.
+type pipe struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.buf.Write(b)
+}
+
+func (p *pipe) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.buf.String()
 }
 
 // document decodes the last line of standard output, which must be its only JSON.
