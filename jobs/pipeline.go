@@ -28,6 +28,7 @@ type pipeline struct {
 	waited  time.Duration // compute waiting for data
 	busy    time.Duration // compute working
 	written float64       // rows
+	beside  stopwatch     // stages that run beside compute
 }
 
 // run writes the pending parts. It returns when all are written, or with the first error; whatever is running then stops.
@@ -60,10 +61,10 @@ func (p *pipeline) run(ctx context.Context) error {
 	for range p.workers {
 		before, after := p.task.newWorker()
 		stage("prepare", nil, func() error {
-			return each(ctx, prepare, before, func(it *item) error { close(it.ready); return nil })
+			return each(ctx, prepare, p.beside.timed(&p.beside.prepare, before), func(it *item) error { close(it.ready); return nil })
 		})
 		stage("finish", nil, func() error {
-			return each(ctx, finish, after, func(it *item) error { defer close(it.done); return p.store(it) })
+			return each(ctx, finish, p.beside.timed(&p.beside.finish, after), func(it *item) error { defer close(it.done); return p.store(it) })
 		})
 	}
 	stage("compute", []chan *item{finish}, func() error { return p.compute(ctx, gate, loaded, finish) })
@@ -110,6 +111,7 @@ func (p *pipeline) store(it *item) error {
 	if !p.tree || it.failed() {
 		return nil
 	}
+	defer p.beside.since(&p.beside.write, time.Now())
 	f, err := p.folder.WriteFile(it.row.ImagePath, it.row.Image)
 	if err != nil {
 		return fmt.Errorf("%s: %w", it.where, err)
@@ -124,10 +126,12 @@ func (p *pipeline) read(ctx context.Context, gate *gate, prepare, loaded, ordere
 	for _, i := range p.pending {
 		from := parts[i].FirstRow
 		n := int64(0)
+		asked := time.Now()
 		for it, err := range p.src.read(ctx, from, from+parts[i].Rows) {
 			if err != nil {
 				return err
 			}
+			p.beside.since(&p.beside.read, asked)
 			n++
 			it.ready, it.done = make(chan struct{}), make(chan struct{})
 			it.cost = p.task.cost(it)
@@ -142,6 +146,7 @@ func (p *pipeline) read(ctx context.Context, gate *gate, prepare, loaded, ordere
 					return nil
 				}
 			}
+			asked = time.Now()
 		}
 		if ctx.Err() == nil && n != parts[i].Rows {
 			return exitcode.Errorf(exitcode.Data, "part %d: input gave %d rows, planned were %d", i, n, parts[i].Rows)
@@ -247,9 +252,11 @@ func (p *pipeline) write(ctx context.Context, gate *gate, ordered <-chan *item) 
 				} else if it.row.Status == "" {
 					it.row.Status = part.OK
 				}
+				start := time.Now()
 				if err := w.Append(it.row); err != nil {
 					return fmt.Errorf("part %d: %s: %w", i, it.where, err)
 				}
+				p.beside.since(&p.beside.write, start)
 				gate.leave(it.cost)
 				p.written++
 				p.progress.rowDone()

@@ -64,6 +64,9 @@ func (p *Prepared) run(ctx context.Context, o RunOptions, r *Result, started tim
 	r.RowsPerSec = round3(pipe.written / max(time.Since(started).Seconds(), 1e-9))
 	r.WaitShare = round3(pipe.waited.Seconds() / max((pipe.waited+pipe.busy).Seconds(), 1e-9))
 	r.Stages = map[string]float64{"load": round3(p.loading.Seconds()), "wait": round3(pipe.waited.Seconds()), "compute": round3(pipe.busy.Seconds())}
+	for name, s := range pipe.beside.seconds() {
+		r.Stages[name] = round3(s)
+	}
 	for name, s := range p.task.stages() {
 		r.Stages["compute."+name] = round3(s)
 	}

@@ -38,7 +38,7 @@ var about = map[string]string{
 
 	"spec.input.mask":         "column of the masks, white where to fill (task inpaint)",
 	"spec.input.caption":      "column of the captions (task text)",
-	"spec.input.boxes":        "column of the boxes, a list of [x, y, width, height] in pixels or in fractions of the image (task layout)",
+	"spec.input.boxes":        "column of the boxes, a list of [x, y, width, height] in fractions of the image (task layout)",
 	"spec.input.categories":   "column of the boxes' categories, a list of numbers (task layout)",
 	"spec.input.segmentation": "column of the label maps, gray pictures whose values are labels (task semantic); the image column when empty",
 	"spec.input.reference":    "column of the pictures that results are scored against",
