@@ -13,6 +13,7 @@ type FirstStage struct {
 	config  nn.FirstStageConfig
 	scale   float32
 	latents []float32
+	tiled   []float32 // the whole that tiles are put together in
 }
 
 // New wraps the first stage of a session's model.
@@ -112,6 +113,18 @@ func (f *FirstStage) scaled(z []float32, on bool) []float32 {
 	return out
 }
 
+func (f *FirstStage) unscaled(z []float32) []float32 {
+	if f.scale == 1 {
+		return z
+	}
+	out := f.buffer(len(z))
+	inv := 1 / f.scale
+	for i, v := range z {
+		out[i] = v * inv
+	}
+	return out
+}
+
 func (f *FirstStage) buffer(n int) []float32 {
 	if cap(f.latents) < n {
 		f.latents = make([]float32, n)
@@ -123,14 +136,7 @@ func (f *FirstStage) buffer(n int) []float32 {
 // Decode returns the images, N x 3 x H*f x W*f, about [-1, 1] and not clamped, of n scaled latents of h x w cells. VQ latents
 // are quantised first unless q says otherwise.
 func (f *FirstStage) Decode(z []float32, n, h, w int, q nn.Quantization) ([]float32, error) {
-	if f.scale != 1 {
-		out := f.buffer(len(z))
-		inv := 1 / f.scale
-		for i, v := range z {
-			out[i] = v * inv
-		}
-		z = out
-	}
+	z = f.unscaled(z)
 	if f.config.Kind == nn.IdentityFirstStage {
 		return z, nil
 	}

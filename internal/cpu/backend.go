@@ -27,6 +27,19 @@ type Backend struct {
 	pool *kernel.Pool
 	prec kernel.Precision
 	mu   sync.Mutex // one plan runs at a time
+	last *Executable
+}
+
+// largeArena is the size in floats from which an arena's pages are given back when another plan runs: an arena holds nothing
+// between runs, and a process then needs the largest of them rather than their sum.
+const largeArena = 16 << 20
+
+// enter makes x the plan that runs. The caller holds the lock.
+func (b *Backend) enter(x *Executable) {
+	if l := b.last; l != nil && l != x && len(l.arena) >= largeArena {
+		kernel.Forget(l.arena)
+	}
+	b.last = x
 }
 
 // Open starts the thread pool.

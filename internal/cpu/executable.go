@@ -33,6 +33,12 @@ func (m *Model) Compile(p *plan.Plan) (plan.Executable, error) {
 
 // Close implements [plan.Executable].
 func (x *Executable) Close() {
+	b := x.model.backend
+	b.mu.Lock()
+	if b.last == x {
+		b.last = nil
+	}
+	b.mu.Unlock()
 	kernel.Free(x.arena)
 	x.arena, x.calls = nil, nil
 }
@@ -47,6 +53,7 @@ func (x *Executable) Run(in, out [][]float32) error {
 	}
 	x.model.backend.mu.Lock()
 	defer x.model.backend.mu.Unlock()
+	x.model.backend.enter(x)
 	x.in, x.out = in, out
 	defer func() { x.in, x.out = nil, nil }()
 	for i, call := range x.calls {
@@ -151,6 +158,9 @@ func (x *Executable) compile(s *plan.Step) (func() error, error) {
 		n, h, w, c, _ := image(s.In[0])
 		shape := kernel.GroupNormShape{N: n, HW: h * w, C: c, Groups: s.Groups}
 		return func() error { return p.GroupMoments(shape, w, in[0], in[1], out) }, nil
+	case plan.PoolMoments:
+		n, groups := s.Out.Rows(), s.Out.Cols()/2
+		return do(func() { kernel.PoolMoments(n, groups, s.Groups, in[0], in[1], out) }), nil
 	case plan.LayerNorm:
 		ws, err := weights()
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -133,7 +134,8 @@ var networks = []network{
 		x := conv(g, g.Input("x", n, 3, 12, 80), "in", 24, 3, ir.Same(3))
 		m := ir.GroupMoments(x, g.Input("window", n, 4), 8)
 		y := ir.GroupNormGiven(x, g.Param("n.weight", 24), g.Param("n.bias", 24), m, 8, 1e-5)
-		return []*ir.Tensor{conv(g, ir.SiLU(y), "out", 3, 3, ir.Same(3)), ir.Scale(m, 2)}
+		pooled := ir.PoolMoments(m, g.Input("weight", n), 1)
+		return []*ir.Tensor{conv(g, ir.SiLU(y), "out", 3, 3, ir.Same(3)), ir.Scale(pooled, 2)}
 	}},
 	{"rectified", func(g *ir.Graph, n int) []*ir.Tensor {
 		x := ir.ReLU(conv(g, g.Input("x", n, 3, 13, 18), "in", 24, 3, ir.Conv{Stride: 2}))
@@ -193,6 +195,8 @@ func newProblem(t testing.TB, nw network, n int) *problem {
 				v[i] = float32(rnd.IntN(1000))
 			case node.Name == "window":
 				v[i] = []float32{0.25, 0.0625, 1, 0.99, 0, 0.5, 0.5, 0.75}[i%8]
+			case node.Name == "weight":
+				v[i] = 0.5 + float32(rnd.Float64())
 			case node.Name == "ids":
 				v[i] = float32(rnd.IntN(11))
 			case node.Leaf == ir.InputLeaf || len(node.Shape) == 1:
@@ -316,6 +320,50 @@ func TestDeterminism(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestArenaGivenBack runs two plans in turns: the pages of the large arena go when the other runs, and results stay.
+func TestArenaGivenBack(t *testing.T) {
+	wide := network{"wide", func(g *ir.Graph, n int) []*ir.Tensor {
+		x := ir.Upsample2(ir.Upsample2(ir.Upsample2(g.Input("x", n, 1, 512, 512))))
+		return []*ir.Tensor{ir.AvgPool2(ir.AvgPool2(ir.AvgPool2(ir.SiLU(x))))}
+	}}
+	b := open(t, Options{Threads: 2, ISA: kernel.Detect()})
+	var xs []*Executable
+	var in, want [][]float32
+	m := b.NewModel(memory{})
+	defer m.Close()
+	for _, nw := range []network{wide, {"small", func(g *ir.Graph, n int) []*ir.Tensor { return []*ir.Tensor{ir.SiLU(g.Input("x", n, 4))} }}} {
+		pr := newProblem(t, nw, 1)
+		x, err := m.Compile(pr.plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.Close()
+		xs, in, want = append(xs, x.(*Executable)), append(in, pr.feed["x"]), append(want, make([]float32, pr.plan.Outputs[0].Elems()))
+		if err := x.Run(in[len(in)-1:], want[len(want)-1:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(xs[0].arena) < largeArena || len(xs[1].arena) >= largeArena {
+		t.Fatalf("arenas of %d and %d", len(xs[0].arena), len(xs[1].arena))
+	}
+	if runtime.GOOS == "linux" {
+		for i, v := range xs[0].arena {
+			if v != 0 {
+				t.Fatalf("the arena of the plan that does not run holds %g at %d", v, i)
+			}
+		}
+	}
+	for i := range 4 {
+		got := make([]float32, len(want[i%2]))
+		if err := xs[i%2].Run(in[i%2:i%2+1], [][]float32{got}); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, want[i%2]) {
+			t.Errorf("run %d gives another result", i)
 		}
 	}
 }

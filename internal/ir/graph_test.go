@@ -53,6 +53,10 @@ func TestShapeErrors(t *testing.T) {
 		{func(g *Graph) {
 			GroupNormGiven(in(g, "x", 2, 6, 1, 1), g.Param("g", 6), g.Param("b", 5), in(g, "m", 2, 6), 3, 1)
 		}, "beta has shape [5], want [6]"},
+		{func(g *Graph) { PoolMoments(in(g, "m", 4, 6), in(g, "w", 2), 2) }, "pool_moments(m [4 6], w [2]): weights has shape [2], want [4]"},
+		{func(g *Graph) { PoolMoments(in(g, "m", 4, 6), in(g, "w", 4), 3) }, "4 samples do not divide into runs of 3"},
+		{func(g *Graph) { PoolMoments(in(g, "m", 4, 5), in(g, "w", 4), 2) }, "5 numbers do not divide into means and variances"},
+		{func(g *Graph) { PoolMoments(in(g, "m", 4), in(g, "w", 4), 2) }, "moments has rank 1"},
 		{func(g *Graph) { LayerNorm(in(g, "x", 2, 6), g.Param("g", 6), g.Param("b", 7), 1e-5) }, "beta has shape [7], want [6]"},
 		{func(g *Graph) { LayerNorm(in(g, "x", 6), g.Param("g", 6), g.Param("b", 6), 1e-5) }, "x has rank 1"},
 		{func(g *Graph) { Attention(in(g, "q", 2, 5, 6), in(g, "k", 2, 3, 4), in(g, "v", 2, 3, 4), 2, 1) },
@@ -384,15 +388,16 @@ func TestAccessors(t *testing.T) {
 	}
 }
 
-// TestWithNorms checks that moments collected from a network and given back to it change nothing, and that the program itself stays
-// as it was.
+// TestWithNorms checks the relations between the forms of a network: two samples that are one image's parts and pool their moments;
+// the same with those moments given; and that the program itself stays as it was.
 func TestWithNorms(t *testing.T) {
 	g := New("net")
 	var out *Tensor
 	if err := Build(func() {
 		x := g.Input("x", 2, 4, 3, 3)
 		for _, name := range []string{"a", "b"} {
-			x = Conv2D(SiLU(GroupNorm(x, g.Param(name+".g", 4), g.Param(name+".b", 4), 2, 1e-5)), g.Param(name+".w", 4, 4, 3, 3), nil, Same(3))
+			n := GroupNorm(x, g.Param(name+".g", 4), g.Param(name+".b", 4), 2, 1e-5)
+			x = Conv2D(SiLU(n), g.Param(name+".w", 4, 4, 1, 1), nil, Conv{Stride: 1})
 		}
 		out = x
 	}); err != nil {
@@ -403,13 +408,8 @@ func TestWithNorms(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := fmt.Sprint(*p)
-	collect, count := p.WithNorms(Norms{Collect: true})
-	given, _ := p.WithNorms(Norms{Given: true})
-	if count != 2 || len(collect.Outputs) != 3 || len(given.Outputs) != 1 {
-		t.Fatalf("%d norms, %d and %d outputs", count, len(collect.Outputs), len(given.Outputs))
-	}
 	r := random(3)
-	feed := map[string][]float64{"window": {0, 0, 1, 1, 0, 0, 1, 1}}
+	feed := map[string][]float64{"window": {0, 0, 1, 1, 0, 0, 1, 1}, "weight": {1, 1}}
 	for _, n := range p.Nodes {
 		if n.Leaf != NotLeaf {
 			v := make([]float64, volume(n.Shape))
@@ -419,24 +419,40 @@ func TestWithNorms(t *testing.T) {
 			feed[n.Name] = v
 		}
 	}
-	evaluate := func(p *Program) [][]float64 {
+	evaluate := func(n Norms) [][]float64 {
 		t.Helper()
-		y, err := Evaluate(p, feed)
+		q, count := p.WithNorms(n)
+		if want := map[bool]int{false: 0, true: 2}[n != Norms{}]; count != want {
+			t.Fatalf("%+v: %d norms", n, count)
+		}
+		y, err := Evaluate(q, feed)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return y
 	}
-	want, collected := evaluate(p)[0], evaluate(collect)
-	near(t, collected[0], want, 0)
-	feed["norm.0"], feed["norm.1"] = collected[1], collected[2]
-	near(t, evaluate(given)[0], want, 1e-12)
+	own := evaluate(Norms{})[0]
+	alone := evaluate(Norms{Pool: 1})
+	near(t, alone[0], own, 1e-12)
+	pooled := evaluate(Norms{Pool: 2, Collect: true})
+	if len(alone) != 1 || len(pooled) != 3 || slices.Equal(pooled[0], own) || !slices.Equal(pooled[1][:4], pooled[1][4:]) {
+		t.Fatalf("%d and %d outputs, moments %v", len(alone), len(pooled), pooled[1])
+	}
+	feed["norm.0"], feed["norm.1"] = pooled[1], pooled[2]
+	given := evaluate(Norms{Given: true, Collect: true})
+	near(t, given[0], pooled[0], 1e-12)
+	for k := range 2 { // the moments of the parts are those that were pooled
+		for i := range 2 {
+			near(t, []float64{(given[1+k][i] + given[1+k][4+i]) / 2}, pooled[1+k][i:i+1], 1e-12)
+		}
+	}
 	feed["norm.1"][0]++
-	if slices.Equal(evaluate(given)[0], want) {
+	if slices.Equal(evaluate(Norms{Given: true})[0], pooled[0]) {
 		t.Error("given moments are not used")
 	}
 	feed["window"][6] = 1.5
-	if _, err := Evaluate(collect, feed); err == nil || !strings.Contains(err.Error(), "is no part of an image of 3x3") {
+	q, _ := p.WithNorms(Norms{Pool: 2})
+	if _, err := Evaluate(q, feed); err == nil || !strings.Contains(err.Error(), "is no part of an image of 3x3") {
 		t.Errorf("got %v", err)
 	}
 	if fmt.Sprint(*p) != before {

@@ -84,6 +84,12 @@ func TestSmallValues(t *testing.T) {
 			[]float64{4, 5, 2.5, 2.25},
 		},
 		{
+			"pooled moments of two runs of two", func(g *Graph) *Tensor {
+				return PoolMoments(g.Input("m", 4, 2), g.Input("w", 4), 2)
+			},
+			feed{"m": {0, 1, 4, 5, 2, 3, 2, 3}, "w": {3, 1, 1, 1}}, []float64{1, 5, 1, 5, 2, 3, 2, 3},
+		},
+		{
 			"group norm with moments from elsewhere", func(g *Graph) *Tensor {
 				return GroupNormGiven(g.Input("x", 1, 4, 1, 1), g.Param("g", 4), g.Param("b", 4), g.Input("m", 1, 4), 2, 1)
 			},

@@ -3,12 +3,12 @@ package ir
 import (
 	"fmt"
 	"math"
-	"slices"
 )
 
 const (
 	KindGroupMoments   Kind = "group_moments"    // x, window; Ints: groups
 	KindGroupNormGiven Kind = "group_norm_given" // x, gamma, beta, moments; Ints: groups
+	KindPoolMoments    Kind = "pool_moments"     // moments, weights; Ints: samples of a run
 )
 
 // GroupMoments returns the moments (N,2*groups) of groups of channels of x (N,C,H,W): means, then biased variances. They are
@@ -24,7 +24,47 @@ func GroupNormGiven(x, gamma, beta, moments *Tensor, groups int, eps float64) *T
 	return apply(Op{Kind: KindGroupNormGiven, Ints: ints(groups), Eps: eps}, x, gamma, beta, moments)
 }
 
+// PoolMoments pools moments (N,2*groups) over each of N/every runs of samples, which are parts of one image, with weights (N), and
+// gives every sample of a run the moments of the run. No gradient flows through it.
+func PoolMoments(moments, weights *Tensor, every int) *Tensor {
+	return apply(Op{Kind: KindPoolMoments, Ints: ints(every)}, moments, weights)
+}
+
+// Every returns the number of samples that are pooled.
+func (o Op) Every() int { return o.Ints[0] }
+
 func init() {
+	register(KindPoolMoments, rule{
+		class: InferenceOnly, min: 2, max: 2,
+		shape: func(op Op, in [][]int) ([]int, error) {
+			if err := wantRank("moments", in[0], "2 (N,2*groups)", 2); err != nil {
+				return nil, err
+			}
+			if in[0][1]%2 != 0 {
+				return nil, fmt.Errorf("%d numbers do not divide into means and variances", in[0][1])
+			}
+			if op.Every() < 1 || in[0][0]%op.Every() != 0 {
+				return nil, fmt.Errorf("%d samples do not divide into runs of %d", in[0][0], op.Every())
+			}
+			return in[0], wantShape("weights", in[1], in[0][0])
+		},
+		run: func(c *call) error {
+			groups, every := c.out[1]/2, c.op.Every()
+			for i := range c.out[0] * groups {
+				n, g := i/groups, i%groups
+				var total, mean, square float64
+				for k := n / every * every; k < (n/every+1)*every; k++ {
+					w, m := c.in[1][k], c.in[0][2*k*groups+g]
+					total += w
+					mean += w * m
+					square += w * (c.in[0][(2*k+1)*groups+g] + m*m)
+				}
+				mean /= total
+				c.y[2*n*groups+g], c.y[(2*n+1)*groups+g] = mean, square/total-mean*mean
+			}
+			return nil
+		},
+	})
 	register(KindGroupMoments, rule{
 		class: InferenceOnly, min: 2, max: 2,
 		shape: func(op Op, in [][]int) ([]int, error) {
@@ -73,8 +113,13 @@ func groupMoments(c *call) error {
 
 // Norms says where group normalisations get their statistics. The zero value is the usual: each from its own input.
 type Norms struct {
-	Given   bool // from inputs "norm.0", "norm.1", ... (N,2*groups), numbered in the order of use
-	Collect bool // their moments over the input "window" (N,4) are further outputs of the program, in the same order
+	// Pool, when positive, pools the moments of that many samples, parts of one image, over the input "window" (N,4) of each with
+	// the input "weight" (N).
+	Pool int
+	// Given takes the moments (N,2*groups) from the inputs "norm.0", "norm.1", ..., numbered in the order of use.
+	Given bool
+	// Collect makes the moments that Pool pooled, or with Given those over the input "window", further outputs.
+	Collect bool
 }
 
 // WithNorms returns the program with its group normalisations changed, and how many there are.
@@ -82,31 +127,43 @@ func (p *Program) WithNorms(n Norms) (*Program, int) {
 	q := &Program{Name: p.Name}
 	add := func(node Node) int {
 		node.ID = len(q.Nodes)
+		if node.In == nil {
+			node.In = []int{}
+		}
 		q.Nodes = append(q.Nodes, node)
 		return node.ID
 	}
 	index := make([]int, len(p.Nodes)) // of the nodes of p in q
-	window, count := -1, 0
-	var moments []int
+	window, weight, count := -1, -1, 0
+	var collected []int
 	for i, node := range p.Nodes {
-		node.In = slices.Clone(node.In)
+		in := make([]int, len(node.In))
 		for j, k := range node.In {
-			node.In[j] = index[k]
+			in[j] = index[k]
 		}
-		if node.Op.Kind == KindGroupNorm {
-			x, op, shape := node.In[0], node.Op, []int{node.Shape[0], 2 * node.Op.Groups()}
-			if n.Collect {
+		node.In = in
+		if node.Op.Kind == KindGroupNorm && n != (Norms{}) {
+			samples, shape := node.Shape[0], []int{node.Shape[0], 2 * node.Op.Groups()}
+			var moments int
+			if n.Pool > 0 || n.Collect {
 				if window < 0 {
-					window = add(Node{Name: "window", Shape: []int{node.Shape[0], 4}, Leaf: InputLeaf, In: []int{}})
+					window = add(Node{Name: "window", Shape: []int{samples, 4}, Leaf: InputLeaf})
 				}
-				moments = append(moments, add(Node{
-					Op: Op{Kind: KindGroupMoments, Ints: ints(op.Groups())}, In: []int{x, window}, Shape: shape, Name: fmt.Sprint("moments.", count),
-				}))
+				moments = add(Node{Name: fmt.Sprint("moments.", count), Op: Op{Kind: KindGroupMoments, Ints: node.Op.Ints}, In: []int{in[0], window}, Shape: shape})
+			}
+			if n.Pool > 0 {
+				if weight < 0 {
+					weight = add(Node{Name: "weight", Shape: []int{samples}, Leaf: InputLeaf})
+				}
+				moments = add(Node{Name: fmt.Sprint("pooled.", count), Op: Op{Kind: KindPoolMoments, Ints: ints(n.Pool)}, In: []int{moments, weight}, Shape: shape})
+			}
+			if n.Collect {
+				collected = append(collected, moments)
 			}
 			if n.Given {
-				node.Op.Kind = KindGroupNormGiven
-				node.In = append(node.In, add(Node{Name: fmt.Sprint("norm.", count), Shape: shape, Leaf: InputLeaf, In: []int{}}))
+				moments = add(Node{Name: fmt.Sprint("norm.", count), Shape: shape, Leaf: InputLeaf})
 			}
+			node.Op.Kind, node.In = KindGroupNormGiven, append(in, moments)
 			count++
 		}
 		index[i] = add(node)
@@ -114,6 +171,6 @@ func (p *Program) WithNorms(n Norms) (*Program, int) {
 	for _, o := range p.Outputs {
 		q.Outputs = append(q.Outputs, index[o])
 	}
-	q.Outputs = append(q.Outputs, moments...)
+	q.Outputs = append(q.Outputs, collected...)
 	return q, count
 }

@@ -103,6 +103,8 @@ func (l *lowering) step(n ir.Node, in []*Value) (*Step, error) {
 		return &Step{Kind: GroupNorm, In: in[:1], Weights: in[1:3], Moments: in[3], Groups: op.Groups(), Eps: op.Eps}, nil
 	case ir.KindGroupMoments:
 		return &Step{Kind: GroupMoments, In: in, Groups: op.Groups()}, nil
+	case ir.KindPoolMoments:
+		return &Step{Kind: PoolMoments, In: in, Groups: op.Every()}, nil
 	case ir.KindLayerNorm:
 		return &Step{Kind: LayerNorm, In: in[:1], Weights: in[1:3], Eps: op.Eps}, nil
 	case ir.KindAttention:

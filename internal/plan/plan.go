@@ -99,6 +99,7 @@ const (
 	Linear         Kind = "linear"          // x; Weights: one or more (O, C) parts side by side; also 1x1 convolutions
 	GroupNorm      Kind = "group_norm"      // x; Weights: gamma, beta; Moments; ScaleShift; SiLU
 	GroupMoments   Kind = "group_moments"   // x (N,C,H,W); window (N,4)
+	PoolMoments    Kind = "pool_moments"    // moments (N,2 Groups); weights (N); Groups: samples of a run
 	LayerNorm      Kind = "layer_norm"      // x; Weights: gamma, beta
 	Attention      Kind = "attention"       // q, k, v
 	SiLU           Kind = "silu"            // x

@@ -51,6 +51,27 @@ func (p *Pool) GroupMoments(s GroupNormShape, width int, x, windows, y []float32
 	return nil
 }
 
+// PoolMoments pools moments x (n, 2*groups), means before variances, over runs of every samples with weights (n), and gives each
+// sample of a run the moments y of the run. Sums are float64.
+func PoolMoments(n, groups, every int, x, weights, y []float32) {
+	for run := 0; run < n; run += every {
+		for g := range groups {
+			var total, mean, square float64
+			ref := float64(x[2*run*groups+g])
+			for k := run; k < run+every; k++ {
+				w, m := float64(weights[k]), float64(x[2*k*groups+g])-ref
+				total += w
+				mean += w * m
+				square += w * (float64(x[(2*k+1)*groups+g]) + m*m)
+			}
+			mean /= total
+			for k := run; k < run+every; k++ {
+				y[2*k*groups+g], y[(2*k+1)*groups+g] = float32(ref+mean), float32(max(square/total-mean*mean, 0))
+			}
+		}
+	}
+}
+
 // window is a range of rows and columns of an image.
 type window struct{ top, left, bottom, right int }
 

@@ -7,3 +7,6 @@ func Alloc(n int) []float32 { return make([]float32, n) }
 
 // Free releases memory from [Alloc].
 func Free(s []float32) {}
+
+// Forget does nothing here; see the version for Unix.
+func Forget(s []float32) {}

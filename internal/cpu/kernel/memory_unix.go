@@ -24,6 +24,14 @@ func Alloc(n int) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4)[:n]
 }
 
+// Forget gives the pages of memory from [Alloc] back to the system while the memory stays usable: it holds zeros, or what it held,
+// until it is written again.
+func Forget(s []float32) {
+	if cap(s) > 0 {
+		discard(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), cap(s)*4))
+	}
+}
+
 // Free releases memory from [Alloc]; s must start where Alloc's slice did and keep its capacity. Free of nil does nothing.
 func Free(s []float32) {
 	if cap(s) == 0 {

@@ -1,0 +1,169 @@
+package tile
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/ldm-batch/ldm-batch/internal/engine"
+	"github.com/ldm-batch/ldm-batch/internal/nn"
+)
+
+// together is how many tiles of an image are normalised together to find its statistics. The more there are, the nearer the
+// statistics are to those of the whole, and the more memory they take; with 8 most of the difference is gone.
+const together = 8
+
+// Network is a network that runs over an image tile by tile.
+type Network struct {
+	session *engine.Session
+	key     string
+	build   func(n int) (*nn.Graph, error)
+	grid    *Grid
+	n       int // images
+	pooled  int // tiles of an image that are normalised together to find its statistics; 0: every tile by itself
+	inputs  map[string][]float32
+}
+
+// NewNetwork makes a network for n images. build gives its graph for that many tiles, and key names it in the session.
+func NewNetwork(s *engine.Session, key string, g *Grid, c Config, n int, build func(n int) (*nn.Graph, error)) *Network {
+	t := &Network{session: s, key: key, build: build, grid: g, n: n, inputs: map[string][]float32{}}
+	if c.Norm != Own {
+		batches := (g.Len() + together - 1) / together
+		t.pooled = (g.Len() + batches - 1) / batches
+	}
+	return t
+}
+
+// Image is N images of C channels and H*Scale x W*Scale pixels, NCHW.
+type Image struct {
+	Data  []float32
+	Scale int // pixels along a cell of the grid
+}
+
+// Run computes out, N x C x H*s x W*s with the network's scale s. The network's input name is cut from the images, whose
+// channels are joined; the other inputs are the same for every tile. Neither is kept.
+func (t *Network) Run(in map[string][]float32, name string, images []Image, out []float32) error {
+	var whole [][]float32
+	if t.pooled > 0 {
+		var err error
+		if whole, err = t.statistics(in, name, images); err != nil {
+			return err
+		}
+	}
+	clear(out)
+	for i := range t.grid.Len() {
+		net, err := t.network(t.n, nn.Norms{Given: t.pooled > 0})
+		if err != nil {
+			return err
+		}
+		t.fill(in, name, images, []int{i})
+		for k, m := range whole {
+			t.inputs[fmt.Sprint("norm.", k)] = m
+		}
+		y, err := net.Run(t.inputs)
+		if err != nil {
+			return fmt.Errorf("tile %d of %d: %w", i+1, t.grid.Len(), err)
+		}
+		t.grid.Add(out, y[0], i, net.Shape(0)[2]/t.grid.TileH)
+	}
+	return nil
+}
+
+// Memory is what Run takes beside weights, images and result.
+func (t *Network) Memory() (engine.Memory, error) {
+	forms := []struct {
+		n     int
+		norms nn.Norms
+	}{{t.n, nn.Norms{Given: t.pooled > 0}}}
+	if t.pooled > 0 {
+		forms = append(forms, forms[0])
+		forms[1].n, forms[1].norms = t.n*t.pooled, nn.Norms{Pool: t.pooled, Collect: true}
+	}
+	var sum engine.Memory
+	for _, f := range forms {
+		g, err := t.build(f.n)
+		if err != nil {
+			return sum, err
+		}
+		m, err := engine.MemoryOf(g.WithNorms(f.norms))
+		if err != nil {
+			return sum, err
+		}
+		sum = sum.Beside(m)
+	}
+	return sum, nil
+}
+
+// statistics is the moments of every norm over the whole images. Tiles of all parts of an image are normalised together, a batch
+// of them at a time, and the moments of the batches are pooled: exact when one batch holds all tiles, otherwise as near as the
+// batches are like the whole.
+func (t *Network) statistics(in map[string][]float32, name string, images []Image) ([][]float32, error) {
+	var m moments
+	order := t.grid.scattered()
+	for len(order) > 0 {
+		// The batches are of one size: the last is filled up with tiles that do not count.
+		batch := make([]int, t.pooled)
+		count := copy(batch, order)
+		order = order[count:]
+		net, err := t.network(t.n*t.pooled, nn.Norms{Pool: t.pooled, Collect: true})
+		if err != nil {
+			return nil, err
+		}
+		t.fill(in, name, images, batch)
+		window, weight, cells := t.inputs["window"][:0], t.inputs["weight"][:0], 0.0
+		for range t.n {
+			cells = 0 // the same for every image
+			for j, i := range batch {
+				own, w := t.grid.own(i)
+				if j >= count {
+					own = 0
+				}
+				window, weight, cells = append(window, w[:]...), append(weight, float32(own)), cells+own
+			}
+		}
+		t.inputs["window"], t.inputs["weight"] = window, weight
+		y, err := net.Run(t.inputs)
+		if err != nil {
+			return nil, fmt.Errorf("statistics of tiles %d: %w", batch[:count], err)
+		}
+		m.add(t.n, t.pooled, cells, y[1:])
+	}
+	return m.whole(t.n), nil
+}
+
+// network is asked for again every time: a session closes networks that were not used for long.
+func (t *Network) network(n int, norms nn.Norms) (*engine.Network, error) {
+	return t.session.Network(fmt.Sprintf("%s %d %+v", t.key, n, norms), func() (*nn.Graph, error) {
+		g, err := t.build(n)
+		if err != nil {
+			return nil, err
+		}
+		return g.WithNorms(norms), nil
+	})
+}
+
+// fill makes the inputs of some tiles of every image: their part of the images, channels joined, under the name, and what is the
+// same for every tile of an image.
+func (t *Network) fill(in map[string][]float32, name string, images []Image, tiles []int) {
+	cells, tile := t.grid.H*t.grid.W, t.grid.TileH*t.grid.TileW
+	x := t.inputs[name][:0]
+	for n := range t.n {
+		for _, i := range tiles {
+			for _, m := range images {
+				whole := len(m.Data) / t.n
+				from, to := len(x), len(x)+whole/cells*tile
+				x = slices.Grow(x, to-from)[:to]
+				t.grid.Cut(x[from:], m.Data[n*whole:(n+1)*whole], i, m.Scale)
+			}
+		}
+	}
+	t.inputs[name] = x
+	for key, v := range in {
+		rows := t.inputs[key][:0]
+		for n := range t.n {
+			for range tiles {
+				rows = append(rows, v[n*len(v)/t.n:(n+1)*len(v)/t.n]...)
+			}
+		}
+		t.inputs[key] = rows
+	}
+}
