@@ -4,7 +4,8 @@
 // Concept: published numbers depend on conventions more than on code: which plane is compared, how much border is cut, how
 // a window is weighted, how a picture gets to 299 x 299, whether a split is shuffled. Here every convention is a named value
 // ([Plane], [Window], [Protocol]) that reports carry along. Package stats below has the statistics of feature sets and their
-// distances, package linalg the dense algebra that those need; neither knows pictures.
+// distances, package linalg the dense algebra that those need, package reference the files of this and other tools; none of
+// them knows pictures.
 //
 // Data flow: a pair of [Picture] goes into [PSNR], [SSIM] or [MSSSIM], which return a number. For sets, a [Protocol] makes
 // the network's input of a picture ([Preparer]), an [Extractor] makes features of inputs, and package stats takes them up.

@@ -53,6 +53,19 @@ func Product(a Matrix, ta Op, b Matrix, tb Op) Matrix {
 	return c
 }
 
+// SquaredLength is the inner product of v with itself, rounded as [AddProduct] rounds it.
+func SquaredLength(v []float64) float64 {
+	sum := 0.0
+	for ; len(v) > 0; v = v[min(depth, len(v)):] {
+		acc := 0.0
+		for _, x := range v[:min(depth, len(v))] {
+			acc = math.FMA(x, x, acc)
+		}
+		sum += acc
+	}
+	return sum
+}
+
 func plainProduct(c Matrix, alpha float64, a, b operand) {
 	row := make([]float64, b.c*min(depth, a.c))
 	acc := make([]float64, c.C)

@@ -54,6 +54,15 @@ func TestProduct(t *testing.T) {
 	}
 }
 
+func TestSquaredLength(t *testing.T) {
+	for _, n := range []int{0, 1, 255, 256, 257, 1000} {
+		v := random(uint64(n), 1, n)
+		if got, want := SquaredLength(v.Data), Product(v, Plain, v, Transposed).Data[0]; got != want {
+			t.Errorf("%d values: %v, product %v", n, got, want)
+		}
+	}
+}
+
 func BenchmarkProduct(b *testing.B) {
 	for _, s := range [][3]int{{1024, 1024, 1024}, {1024, 1024, 32}, {256, 256, 128}} {
 		b.Run(fmt.Sprint(s), func(b *testing.B) {

@@ -34,7 +34,7 @@ func KernelDistance(a, b Features, k Kernel) (value, standardError float64, err 
 	if err := checkPair(a, b, 2); err != nil {
 		return 0, 0, err
 	}
-	aa, ab, bb, ba := kernelMeans(a, b, k)
+	aa, ab, bb, ba := rowMeans(a, a, k, true), rowMeans(a, b, k, false), rowMeans(b, b, k, true), rowMeans(b, a, k, false)
 	// g(x) = E k(x, a) - E k(x, b), by its mean over either set.
 	var ga, gb []float64
 	for i := range aa {
@@ -46,17 +46,6 @@ func KernelDistance(a, b Features, k Kernel) (value, standardError float64, err 
 	ma, sa := meanAndSpread(ga, 1)
 	mb, sb := meanAndSpread(gb, 1)
 	return ma + mb, 2 * math.Sqrt(sa*sa/float64(a.N)+sb*sb/float64(b.N)), nil
-}
-
-// kernelMeans returns, for every row, its mean kernel value with the other rows of its set and with those of the other set.
-func kernelMeans(a, b Features, k Kernel) (aa, ab, bb, ba []float64) {
-	ab = rowMeans(a, b, k, false)
-	if &a.Data[0] == &b.Data[0] && a.N == b.N {
-		ba = ab
-	} else {
-		ba = rowMeans(b, a, k, false)
-	}
-	return rowMeans(a, a, k, true), ab, rowMeans(b, b, k, true), ba
 }
 
 // rowMeans is the mean kernel value of every row of a with the rows of b, without the row itself if both are one set.
@@ -105,10 +94,13 @@ func pairs(a, b Features, f func(i, j0 int, dots []float64, xx float64, yy []flo
 // squares are the squared lengths of rows, summed in the order of inner products: a row and its copy are at distance zero.
 func squares(f Features) []float64 {
 	out := make([]float64, f.N)
-	parallel(f.N, func(i int) {
-		x := f.Rows(i, i+1).double()
-		out[i] = linalg.Product(x, linalg.Plain, x, linalg.Transposed).Data[0]
-	})
+	row := make([]float64, f.D)
+	for i := range out {
+		for j, v := range f.Row(i) {
+			row[j] = float64(v)
+		}
+		out[i] = linalg.SquaredLength(row)
+	}
 	return out
 }
 
@@ -145,15 +137,16 @@ func KernelDistanceSubsets(a, b Features, k Kernel, s Subsets) (Estimates, error
 		}
 	}
 	e := Estimates{Each: make([]float64, s.Count)}
-	for i, d := range draws {
-		aa, ab, bb, _ := kernelMeans(a.Pick(d[0]), b.Pick(d[1]), k)
+	parallel(s.Count, func(i int) {
+		x, y := a.Pick(draws[i][0]), b.Pick(draws[i][1])
+		aa, ab, bb := rowMeans(x, x, k, true), rowMeans(x, y, k, false), rowMeans(y, y, k, true)
 		var within, across float64
 		for j := range aa {
 			within += aa[j] + bb[j]
 			across += ab[j]
 		}
 		e.Each[i] = (within - 2*across) / float64(s.Size)
-	}
+	})
 	e.Mean, e.SD = meanAndSpread(e.Each, 0)
 	return e, nil
 }
