@@ -47,6 +47,12 @@ func open(tb testing.TB, config string, f *weights.File, threads int, o nn.Optio
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return session(tb, m, threads)
+}
+
+// session runs a model.
+func session(tb testing.TB, m *nn.Model, threads int) *engine.Session {
+	tb.Helper()
 	opts := cpu.DefaultOptions()
 	opts.Threads = threads
 	b, err := cpu.Open(opts)

@@ -8,9 +8,12 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/tile"
 )
 
-// latentCopies is how many arrays of a batch's latents a walk keeps at most: the latent, what the samplers remember, a doubled
-// batch for guidance, a known region with its noise.
-const latentCopies = 18
+// How many arrays of the size of a batch's latents a walk keeps at most.
+const (
+	walkLatents   = 10 // the latent, predictions, noise, and what solvers remember of earlier steps
+	guidedLatents = 4  // the doubled batch, in and out
+	knownLatents  = 4  // a known region, its mask and noise
+)
 
 // Memory is what a request takes beside weights, in bytes, computed without running anything: the activations of the largest
 // network, what goes in and out of the networks, latents and the images. Of the conditions only the number of tokens counts;
@@ -21,9 +24,12 @@ func (g *Generator) Memory(r Request) (int64, error) {
 	}
 	m, u := g.session.Model, g.session.Model.UNet.Config
 	c, h, w := g.LatentShape(r.H, r.W)
-	n := r.N
+	n, latents := r.N, walkLatents
 	if r.Uncond != nil && g.config.Guidance != 1 {
-		n *= 2
+		n, latents = 2*n, latents+guidedLatents
+	}
+	if r.Known != nil {
+		latents += knownLatents
 	}
 	var grid *tile.Grid
 	if r.Tiles != nil {
@@ -53,7 +59,7 @@ func (g *Generator) Memory(r Request) (int64, error) {
 	}
 	mem = mem.Beside(decoder)
 	concat := n * (u.InChannels - u.OutChannels)
-	mem.Buffers += 4 * int64(h*w) * int64(latentCopies*r.N*c+concat)
+	mem.Buffers += 4 * int64(h*w) * int64(latents*r.N*c+concat)
 	return mem.Total(), nil
 }
 

@@ -154,6 +154,14 @@ func TestGroupMoments(t *testing.T) {
 	})
 }
 
+func TestPoolMoments(t *testing.T) {
+	x := []float32{0, 9, 1, 0, 4, 7, 5, 0, 2, 0, 3, 1, 2, 0, 3, 1, 9, 9, 9, 9, 9, 9, 9, 9} // two groups; the third pair of samples has one that does not count
+	y := make([]float32, len(x))
+	PoolMoments(6, 2, 2, x, []float32{3, 1, 1, 1, 2, 0}, y)
+	want := []float32{1, 8.5, 5, 0.75, 1, 8.5, 5, 0.75, 2, 0, 3, 1, 2, 0, 3, 1, 9, 9, 9, 9, 9, 9, 9, 9}
+	identical(t, "pooled", y, want)
+}
+
 func TestLayerNorm(t *testing.T) {
 	eachISA(t, func(t *testing.T, ps []*Pool) {
 		for _, d := range [][2]int{{1, 1}, {5, 7}, {64, 96}, {33, 100}, {20, 1280}} {
