@@ -65,6 +65,7 @@ type file struct {
 	slots  slots
 	need   int64 // most memory a reader takes, of what is not Parquet
 
+	arrow    *arrowFile // set for an Arrow file
 	pictures []pictureRow
 	store    store
 	prefix   string // of the names of pictures
@@ -112,7 +113,11 @@ func Open(ctx context.Context, spec Spec, lim Limits) (*Dataset, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := d.add(f); err != nil {
+		add := d.add
+		if f.carrier == carrierArrow {
+			add = d.addArrow
+		}
+		if err := add(f); err != nil {
 			return nil, data(at(err, f.name, -1, -1, ""))
 		}
 		if spec.Limit > 0 && d.rows >= spec.Limit {

@@ -64,8 +64,11 @@ func (d *Dataset) Rows(ctx context.Context, from, to int64) iter.Seq2[Row, error
 			end := min(to, f.first+f.rows)
 			c := cursor{d: d, file: k, f: f, root: root}
 			read := c.parquet
-			if f.pictures != nil {
+			switch {
+			case f.pictures != nil:
 				read = c.readPictures
+			case f.arrow != nil:
+				read = c.readArrow
 			}
 			stopped, err := read(ctx, from-f.first, end-f.first, yield)
 			if err != nil {
@@ -88,11 +91,13 @@ type cursor struct {
 	group   int
 	columns []*columnReader
 	cells   []cell
+	batch   *arrowBatchRows // of an Arrow file
 }
 
 // cell is the value of a scalar slot in the current row. Its bytes are valid until the next row.
 type cell struct {
 	value scalar
+	arrow any // the same of an Arrow file, as delivered
 }
 
 // parquet delivers rows from..to of the file.
@@ -187,7 +192,6 @@ func (c *cursor) nothingIn(r *os.File, g group) error {
 
 // row reads the next row of every column.
 func (c *cursor) row(inFile, inGroup int64) (Row, error) {
-	s := &c.f.slots
 	for k, col := range c.columns {
 		if col.typ.maxRep > 0 {
 			continue // read with its converter, below
@@ -202,6 +206,12 @@ func (c *cursor) row(inFile, inGroup int64) (Row, error) {
 			return Row{}, c.at(err, inFile, k)
 		}
 	}
+	return c.build(inFile, inGroup)
+}
+
+// build makes a row of the cells and of the columns of lists.
+func (c *cursor) build(inFile, inGroup int64) (Row, error) {
+	s := &c.f.slots
 	row := Row{Index: c.f.first + inFile, File: c.file, RowInFile: inFile, RowGroup: c.group, RowInGroup: inGroup, Label: -1}
 	if c.d.features.Image != "" {
 		main := c.image(s.image, inFile)
@@ -239,7 +249,9 @@ func (c *cursor) image(s imageSlots, inFile int64) (m Image) {
 		case int64(len(b)) > c.d.lim.MaxImageBytes:
 			fail(errorf(RowTooLarge, "image of %d bytes is over the limit of %d", len(b), c.d.lim.MaxImageBytes))
 		default:
-			m.Bytes = slices.Clone(b)
+			if m.Bytes = b; c.batch == nil { // else it is a copy already
+				m.Bytes = slices.Clone(b)
+			}
 		}
 	case hasPath:
 		b, err := byPath(c.root, m.Path, c.d.lim.MaxImageBytes)
@@ -320,6 +332,8 @@ func (c *cursor) scalar(s valueSlot) (x any, given bool) {
 		return nil, false
 	case c.cells[s.slot].value.null:
 		return nil, true
+	case c.batch != nil:
+		return c.cells[s.slot].arrow, true
 	}
 	return s.conv(c.cells[s.slot].value), true
 }
@@ -328,6 +342,11 @@ func (c *cursor) value(s valueSlot, inFile int64) (any, error) {
 	if len(s.lists) == 0 {
 		x, _ := c.scalar(s)
 		return x, nil
+	}
+	if c.batch != nil {
+		var list any
+		err := guard(func() (err error) { list, err = c.batch.value(c.f.slots.leaves[s.slot].leaf); return err })
+		return list, c.at(err, inFile, s.slot)
 	}
 	n := nest{lists: s.lists}
 	err := guard(func() error {

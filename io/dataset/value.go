@@ -145,19 +145,7 @@ func decimalOf(n *node, scale int) (Kind, converter) {
 	if scale < 0 || scale > maxScale {
 		return 0, nil
 	}
-	text := func(x *big.Int) string {
-		s := new(big.Int).Abs(x).String()
-		if scale > 0 {
-			if len(s) <= scale {
-				s = strings.Repeat("0", scale-len(s)+1) + s
-			}
-			s = s[:len(s)-scale] + "." + s[len(s)-scale:]
-		}
-		if x.Sign() < 0 {
-			s = "-" + s
-		}
-		return s
-	}
+	text := func(x *big.Int) string { return decimalText(x, scale) }
 	switch n.physical() {
 	case format.Int32:
 		return KindString, func(s scalar) any { return text(big.NewInt(int64(int32(s.bits)))) }
@@ -173,6 +161,21 @@ func decimalOf(n *node, scale int) (Kind, converter) {
 		}
 	}
 	return 0, nil
+}
+
+// decimalText writes x divided by 10 to the power of scale, which is not negative.
+func decimalText(x *big.Int, scale int) string {
+	s := new(big.Int).Abs(x).String()
+	if scale > 0 {
+		if len(s) <= scale {
+			s = strings.Repeat("0", scale-len(s)+1) + s
+		}
+		s = s[:len(s)-scale] + "." + s[len(s)-scale:]
+	}
+	if x.Sign() < 0 {
+		s = "-" + s
+	}
+	return s
 }
 
 func float16(h uint16) float64 {
