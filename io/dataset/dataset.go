@@ -69,6 +69,7 @@ type file struct {
 	pictures []pictureRow
 	store    store
 	prefix   string // of the names of pictures
+	inOrder  bool   // what belongs to a row lies before what belongs to the next
 }
 
 type group struct {
@@ -93,7 +94,7 @@ func Open(ctx context.Context, spec Spec, lim Limits) (*Dataset, error) {
 		root.Close()
 	}
 	d := &Dataset{spec: spec, lim: lim.withDefaults()}
-	all, skipped, err := findFiles(spec.Path)
+	all, skipped, err := findFiles(spec.Path, spec.naming().texts...)
 	if err != nil {
 		return nil, data(err)
 	}

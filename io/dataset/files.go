@@ -32,6 +32,7 @@ const (
 	carrierZip
 	carrierTar
 	carrierPicture
+	carrierText // a file beside a picture that holds the value of a column
 )
 
 func carrierOf(name string) (c carrier, known bool) {
@@ -81,7 +82,9 @@ func (f found) table() bool { return f.carrier.family() == 0 }
 
 // findFiles expands a path of the job into files: those the user names as they are, and those of folders. Names that begin with
 // _ or . are not data. The order is by path within each item, items in the order given. It counts what it passes over.
-func findFiles(path string) (all []found, skipped listing, err error) {
+//
+// Files that end in . and one of texts are what is found of columns of pictures.
+func findFiles(path string, texts ...string) (all []found, skipped listing, err error) {
 	items := []string{path}
 	if _, err := os.Stat(path); err != nil {
 		items = strings.Split(path, ",")
@@ -102,9 +105,13 @@ func findFiles(path string) (all []found, skipped listing, err error) {
 			}
 			var list []found
 			if st.IsDir() {
-				list, err = walk(m, &skipped)
+				list, err = walk(m+string(filepath.Separator)+".", // a link would not be walked into
+					texts, &skipped)
 			} else {
-				k, _ := carrierOf(m)
+				k, known := carrierOf(m)
+				if !known && hasColumn(m, texts) {
+					k = carrierText
+				}
 				list = []found{{carrier: k, path: m, name: filepath.Base(m)}}
 				err = list[0].stat()
 			}
@@ -169,8 +176,9 @@ var errOutside = errors.New("leads out of its folder, or nowhere that can be rea
 
 // walk returns the files of a folder and its sub-folders that are read: tables, else archives, else pictures. Links to folders
 // are not followed, and those of pictures only within the folder.
-func walk(dir string, skipped *listing) ([]found, error) {
+func walk(dir string, texts []string, skipped *listing) ([]found, error) {
 	var families [3][]found
+	var beside []found
 	var here listing
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -188,7 +196,9 @@ func walk(dir string, skipped *listing) ([]found, error) {
 			return nil
 		}
 		k, known := carrierOf(path)
-		if !known {
+		if !known && hasColumn(path, texts) {
+			k = carrierText
+		} else if !known {
 			here.other++
 			return nil
 		}
@@ -196,13 +206,17 @@ func walk(dir string, skipped *listing) ([]found, error) {
 		if f.name, err = filepath.Rel(dir, path); err != nil {
 			return err
 		}
-		if k != carrierPicture {
+		if k < carrierPicture {
 			err = f.stat()
 		} else if f.root = dir; !f.statPicture(d) {
 			here.other++
 			return nil
 		}
-		families[k.family()] = append(families[k.family()], f)
+		if k == carrierText {
+			beside = append(beside, f)
+		} else {
+			families[k.family()] = append(families[k.family()], f)
+		}
 		return err
 	})
 	if err != nil {
@@ -217,6 +231,9 @@ func walk(dir string, skipped *listing) ([]found, error) {
 		}
 		if i == 2 {
 			slices.SortFunc(list, func(a, b found) int { return cmp.Compare(a.name, b.name) })
+			list = append(list, beside...)
+		} else {
+			here.other += len(beside)
 		}
 		skipped.hidden += here.hidden
 		skipped.other += here.other
@@ -280,10 +297,10 @@ func uniqueNames(all []found) {
 	collide := false
 	for _, f := range all {
 		count[f.name]++
-		collide = collide || f.carrier == carrierPicture && count[f.name] > 1
+		collide = collide || f.carrier >= carrierPicture && count[f.name] > 1
 	}
 	for i := range all {
-		if f := &all[i]; count[f.name] > 1 || collide && f.carrier == carrierPicture {
+		if f := &all[i]; count[f.name] > 1 || collide && f.carrier >= carrierPicture {
 			f.name = filepath.ToSlash(filepath.Clean(f.path))
 		}
 	}

@@ -14,9 +14,12 @@ import (
 
 // listing is what a folder tree or an archive holds.
 type listing struct {
+	names      naming
 	members    []member // the pictures, in the order of rows
-	hidden     int      // files whose names, or those of their folders, begin with _ or .
-	other      int      // files that are not pictures
+	texts      map[string]member
+	keyed      map[string]bool // names up to their first dot of files that are no pictures
+	hidden     int             // files whose names, or those of their folders, begin with _ or .
+	other      int             // files that are not pictures
 	store      store
 	hash       hash.Hash // of what tells whether the content has changed
 	seen       map[string]bool
@@ -30,7 +33,7 @@ const memberMemory = 256
 
 var errName = errors.New("name")
 
-// add takes a file into the listing, in case it is a picture.
+// add takes a file into the listing, in case it is a picture or holds the value of a column.
 func (l *listing) add(name string, m member) error {
 	clean := path.Clean(name)
 	for part := range strings.SplitSeq(clean, "/") {
@@ -39,9 +42,19 @@ func (l *listing) add(name string, m member) error {
 			return nil
 		}
 	}
-	if !isPicture(clean) {
-		l.other++
-		return nil
+	picture := l.names.picture(clean)
+	if !picture {
+		if l.keyed == nil {
+			l.keyed, l.texts = map[string]bool{}, map[string]member{}
+		}
+		if key, _ := splitKey(clean); !l.keyed[key] {
+			l.keyed[key] = true
+			l.memory += memberMemory + int64(len(key))
+		}
+		if !hasColumn(clean, l.names.texts) {
+			l.other++
+			return l.bounded()
+		}
 	}
 	m.name = clean
 	if !fs.ValidPath(clean) || !utf8.ValidString(clean) || strings.ContainsAny(clean, "\\\x00") {
@@ -55,10 +68,19 @@ func (l *listing) add(name string, m member) error {
 		return errorf(FileDuplicate, "there are two files %s", shorten(m.name))
 	}
 	l.seen[m.name] = true
-	if l.memory += memberMemory + 2*int64(len(m.name)); l.limit > 0 && l.memory > l.limit {
+	l.memory += memberMemory + 2*int64(len(m.name))
+	if picture {
+		l.members = append(l.members, m)
+	} else {
+		l.texts[m.name] = m
+	}
+	return l.bounded()
+}
+
+func (l *listing) bounded() error {
+	if l.limit > 0 && l.memory > l.limit {
 		return errorf(FileTooLarge, "the list of %d pictures is over the memory limit of %d bytes", len(l.members), l.limit)
 	}
-	l.members = append(l.members, m)
 	return nil
 }
 

@@ -16,13 +16,17 @@ type looseStore struct{ files []found }
 // loose lists picture files. Those of a folder are in the byte order of their names.
 func (l *listing) loose(files []found) error {
 	s := &looseStore{files: files}
-	l.store = s
+	l.store, l.texts = s, map[string]member{}
 	for i, f := range files {
 		m := member{name: f.name, size: f.size, at: int64(i)}
 		if f.err != nil {
 			m.bad = looseError(f.name, f.err)
 		}
-		l.members = append(l.members, m) // files of any name, since the file system has them
+		if f.carrier == carrierText {
+			l.texts[m.name] = m
+		} else {
+			l.members = append(l.members, m) // files of any name, since the file system has them
+		}
 		fmt.Fprintf(l.digest(), "%s\x00%d\x00%d\n", f.name, f.size, f.modTime.UnixNano())
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
@@ -29,10 +30,11 @@ type member struct {
 	bad  error // why it cannot be read
 }
 
-// pictureRow is a row: a picture, and those paired with it, one per further image column.
+// pictureRow is a row: a picture, those paired with it, one per further image column, and the files of its columns and its label.
 type pictureRow struct {
 	member
 	further []member
+	texts   []member // one per name of naming.texts; without a name where there is none
 }
 
 // store reads the members of a folder tree or an archive.
@@ -51,22 +53,27 @@ type memberReader interface {
 // every picture lies in a folder of its tree or archive, the topmost folders as classes in the order of their names.
 func (d *Dataset) openPictures(ctx context.Context, all []found, skipped listing) error {
 	s := d.spec
-	if s.Image != "" && s.Image != "image" || s.ID != "" || s.Label != "" && s.Label != "label" || len(s.Columns) > 0 {
-		return errorf(SchemaNoColumn, "input: %s holds picture files: its only columns are image and label, and further images", s.Path)
+	if s.ID != "" {
+		return errorf(SchemaNoColumn, "input: %s holds picture files: their names are their ids, there is no column %q", s.Path, s.ID)
 	}
-	d.features = Features{Image: "image", Images: slices.Clone(s.Images)}
-	loose := slices.DeleteFunc(slices.Clone(all), func(f found) bool { return f.carrier != carrierPicture })
+	names := s.naming()
+	d.features = Features{Image: cmp.Or(s.Image, "image"), Images: slices.Clone(s.Images)}
+	for _, c := range s.Columns {
+		d.features.Columns = append(d.features.Columns, Column{Name: c, Kind: KindString, Type: "file"})
+	}
+	loose := slices.DeleteFunc(slices.Clone(all), func(f found) bool { return f.carrier < carrierPicture })
+	further := 0
 	archives := 0
 	for done := false; len(all) > 0; all = all[1:] {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		f, l := all[0], &listing{limit: d.lim.Memory, imageLimit: d.lim.MaxImageBytes}
+		f, l := all[0], &listing{names: names, limit: d.lim.Memory, imageLimit: d.lim.MaxImageBytes}
 		var err error
 		switch {
-		case f.carrier == carrierPicture && done: // came with the first of them
+		case f.carrier >= carrierPicture && done: // came with the first of them
 			continue
-		case f.carrier == carrierPicture:
+		case f.carrier >= carrierPicture:
 			done = true
 			f = found{carrier: carrierPicture, path: s.Path, name: filepath.ToSlash(filepath.Base(s.Path))}
 			err = l.loose(loose)
@@ -82,7 +89,7 @@ func (d *Dataset) openPictures(ctx context.Context, all []found, skipped listing
 		}
 		skipped.hidden += l.hidden
 		skipped.other += l.other
-		d.addPictures(f, l)
+		further += d.addPictures(f, l)
 	}
 	if archives > 1 || archives > 0 && len(loose) > 0 {
 		for _, f := range d.files {
@@ -91,13 +98,20 @@ func (d *Dataset) openPictures(ctx context.Context, all []found, skipped listing
 			}
 		}
 	}
-	if n := skipped.hidden + skipped.other; n > 0 {
-		d.warnings = append(d.warnings, fmt.Sprintf("input: %d files were passed over: %d that are not pictures, %d that are hidden", n, skipped.other, skipped.hidden))
+	if n := skipped.hidden + skipped.other + further; n > 0 {
+		text := fmt.Sprintf("input: %d files were passed over: %d that are not pictures, %d that are hidden", n, skipped.other, skipped.hidden)
+		if further > 0 {
+			text += fmt.Sprintf(", %d further pictures of samples, of which the first is the image unless it is named by its extension", further)
+		}
+		d.warnings = append(d.warnings, text)
+	}
+	if d.rows == 0 && names.image != "" && further > 0 {
+		return errorf(SchemaNoImage, "input: no picture of %s has the extension %q", s.Path, names.image)
 	}
 	if d.rows == 0 {
 		return exitcode.Errorf(exitcode.NoInput, "input: %s holds neither tables nor pictures", s.Path)
 	}
-	if err := d.pictureClasses(); err != nil {
+	if err := d.pictureColumns(names); err != nil {
 		return err
 	}
 	if s.Limit > 0 {
@@ -107,19 +121,28 @@ func (d *Dataset) openPictures(ctx context.Context, all []found, skipped listing
 	return nil
 }
 
-func (d *Dataset) addPictures(f found, l *listing) {
-	rows := pair(l.members, d.spec.Images)
+// addPictures appends the rows of a listing, and returns how many pictures are none.
+func (d *Dataset) addPictures(f found, l *listing) (further int) {
+	rows, further := l.names.pair(l, f.carrier == carrierTar)
 	if len(rows) == 0 {
-		return
+		return further
 	}
 	n := int64(len(rows))
 	out := &file{found: f, sha: l.sum(), first: d.rows, rows: n, groups: []group{{rows: n}}, pictures: rows, store: l.store}
+	out.inOrder = true
+	end := int64(-1) // of the row before, as far as members are in stored order
 	for _, p := range rows {
-		need := min(p.size, d.lim.MaxImageBytes)
-		for _, m := range p.further {
-			need += min(m.size, d.lim.MaxImageBytes)
+		need, first, last := min(p.size, d.lim.MaxImageBytes), p.at, p.at
+		for _, list := range [][]member{p.further, p.texts} {
+			for _, m := range list {
+				if need += min(m.size, d.lim.MaxImageBytes); m.name != "" {
+					first, last = min(first, m.at), max(last, m.at)
+				}
+			}
 		}
 		out.need = max(out.need, need)
+		out.inOrder = out.inOrder && first > end
+		end = last
 	}
 	if f.carrier == carrierPicture {
 		for _, m := range l.members {
@@ -128,6 +151,64 @@ func (d *Dataset) addPictures(f found, l *listing) {
 	}
 	d.files = append(d.files, out)
 	d.rows += n
+	return further
+}
+
+// pictureColumns checks that every column asked for is there, and finds the labels: files of their own, else the topmost folders.
+func (d *Dataset) pictureColumns(names naming) error {
+	for k, c := range names.images {
+		if !d.anyPicture(func(p *pictureRow) bool { return p.further[k].name != "" }) {
+			return errorf(SchemaNoImage, "input: %s has no pictures for column %q: neither NAME_%[2]s.* nor NAME.%[2]s.* beside a picture NAME", d.spec.Path, c)
+		}
+	}
+	for k, c := range names.texts {
+		has := func(p *pictureRow) bool { return p.texts[k].name != "" }
+		switch label := k == len(d.spec.Columns); {
+		case d.anyPicture(has):
+			if label {
+				d.features.Label = c
+				return d.labelType(has, k)
+			}
+		case !label || d.spec.Label != "":
+			return errorf(SchemaNoColumn, "input: %s has no column %q: no file NAME.%[2]s beside a picture NAME", d.spec.Path, c)
+		}
+	}
+	return d.pictureClasses()
+}
+
+func (d *Dataset) anyPicture(is func(*pictureRow) bool) bool {
+	for _, f := range d.files {
+		for i := range f.pictures {
+			if is(&f.pictures[i]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// labelType tells by the first label whether labels are text. One that cannot be read says nothing.
+func (d *Dataset) labelType(has func(*pictureRow) bool, k int) error {
+	for i, f := range d.files {
+		row := slices.IndexFunc(f.pictures, func(p pictureRow) bool { return has(&p) })
+		if row < 0 {
+			continue
+		}
+		r, err := f.store.open(f, 1)
+		if err != nil {
+			return at(err, f.name, -1, -1, "")
+		}
+		defer r.Close()
+		c := cursor{d: d, file: i, f: f}
+		b, _, err := c.member(r, 0, &f.pictures[row].texts[k], int64(row), d.features.Label)
+		if err != nil {
+			return err
+		}
+		_, notNumber := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+		d.features.TextLabel = len(b) > 0 && notNumber != nil
+		return nil
+	}
+	return nil
 }
 
 // pictureClasses makes classes of the topmost folders.
@@ -151,116 +232,6 @@ func (d *Dataset) pictureClasses() error {
 	slices.Sort(d.features.ClassNames)
 	d.features.Label = "label"
 	return nil
-}
-
-// pair joins pictures with those of further columns: for column "mask", a/b.png goes with a/b_mask.* in the same folder. A
-// picture that goes with another is no row.
-func pair(all []member, columns []string) []pictureRow {
-	stem := func(name string) string { return strings.TrimSuffix(name, path.Ext(name)) }
-	stems := map[string]bool{}
-	if len(columns) > 0 {
-		for _, m := range all {
-			stems[stem(m.name)] = true
-		}
-	}
-	partners := make([]map[string]member, len(columns))
-	for k := range partners {
-		partners[k] = map[string]member{}
-	}
-	partner := func(m member) bool {
-		for k, c := range columns {
-			base, ok := strings.CutSuffix(stem(m.name), "_"+c)
-			if !ok || !stems[base] {
-				continue
-			}
-			if have, twice := partners[k][base]; twice {
-				m = member{name: have.name, bad: errorf(RowAmbiguous, "both %s and %s belong to the picture", shorten(have.name), shorten(m.name))}
-			}
-			partners[k][base] = m
-			return true
-		}
-		return false
-	}
-	var rows []pictureRow
-	for _, m := range all {
-		if !partner(m) {
-			rows = append(rows, pictureRow{member: m})
-		}
-	}
-	for i := range rows {
-		base := stem(rows[i].name)
-		for k, c := range columns {
-			m, ok := partners[k][base]
-			if !ok {
-				m.bad = errorf(RowPathMissing, "no picture %s", shorten(base+"_"+c+".*"))
-			}
-			rows[i].further = append(rows[i].further, m)
-		}
-	}
-	return rows
-}
-
-// readPictures delivers rows from..to of a folder tree or an archive.
-func (c *cursor) readPictures(ctx context.Context, from, to int64, yield func(Row, error) bool) (stopped bool, err error) {
-	r, err := c.f.store.open(c.f, 1+len(c.d.features.Images))
-	if err != nil {
-		return false, err
-	}
-	defer r.Close()
-	for i := from; i < to; i++ {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		p := &c.f.pictures[i]
-		name := c.f.prefix + p.name
-		row := Row{Index: c.f.first + i, File: c.file, RowInFile: i, RowInGroup: i, ID: name, Path: name, Label: -1}
-		if names := c.d.features.ClassNames; names != nil {
-			row.LabelName, _, _ = strings.Cut(p.name, "/")
-			row.Label, row.HasLabel = int64(slices.Index(names, row.LabelName)), true
-		}
-		if row.Image, row.Err, err = c.member(r, 0, &p.member, i, "image"); err != nil {
-			return false, err
-		}
-		for k := range p.further {
-			m := &p.further[k]
-			var x Image
-			if m.name != "" {
-				x.Path = c.f.prefix + m.name
-			}
-			if x.Bytes, x.Err, err = c.member(r, 1+k, m, i, c.d.features.Images[k]); err != nil {
-				return false, err
-			}
-			row.Images = append(row.Images, x)
-		}
-		if !yield(row, nil) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// member reads a picture; bad is a problem of its row only.
-func (c *cursor) member(r memberReader, stream int, m *member, row int64, column string) (b []byte, bad, err error) {
-	switch {
-	case m.bad != nil:
-		bad = m.bad
-	case m.size > c.d.lim.MaxImageBytes:
-		bad = errorf(RowTooLarge, "file of %d bytes is over the limit of %d", m.size, c.d.lim.MaxImageBytes)
-	default:
-		err = guard(func() (err error) { b, err = r.read(stream, m); return err })
-		switch {
-		case strings.HasPrefix(string(ClassOf(err)), "row."):
-			bad, err = err, nil
-		case err != nil:
-			return nil, nil, at(err, c.f.name, -1, row, column)
-		case len(b) == 0:
-			bad = errorf(RowEmpty, "file %s has zero bytes", shorten(m.name))
-		}
-	}
-	if bad != nil {
-		return nil, at(bad, c.f.name, -1, row, column), nil
-	}
-	return b, nil, nil
 }
 
 // byName compares members by their names.

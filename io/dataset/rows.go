@@ -16,9 +16,9 @@ type Row struct {
 	RowInFile  int64  //
 	RowGroup   int    // within the file
 	RowInGroup int64  //
-	ID         string // of the id column, else "<file name>#<row in file>"
+	ID         string // of the id column, else "<file name>#<row in file>"; the name of a picture, "<archive>/<name>" of several archives
 	Image      []byte // encoded; nil when Err is set
-	Path       string // the path stored beside the bytes, "" when there is none
+	Path       string // the path stored beside the bytes, "" when there is none; the id of a picture
 	Err        error  // why there is no image, or no id; an *Error with a row class
 
 	Images []Image // of the further image columns
@@ -283,13 +283,15 @@ func (c *cursor) id(row *Row) {
 
 func (c *cursor) label(row *Row) {
 	s := c.f.slots.label
-	names := c.d.features.ClassNames
-	x, given := c.scalar(s)
-	fail := func(format string, args ...any) {
-		row.LabelErr = at(errorf(RowLabel, format, args...), c.f.name, c.group, row.RowInFile, s.path)
+	if x, given := c.scalar(s); given {
+		c.setLabel(row, x, s.path)
 	}
-	if !given {
-		return
+}
+
+func (c *cursor) setLabel(row *Row, x any, column string) {
+	names := c.d.features.ClassNames
+	fail := func(format string, args ...any) {
+		row.LabelErr = at(errorf(RowLabel, format, args...), c.f.name, c.group, row.RowInFile, column)
 	}
 	switch x := x.(type) {
 	case nil:

@@ -8,13 +8,13 @@ import (
 
 // Spec says what to read.
 type Spec struct {
-	Path    string   // file, glob, folder, or a comma-separated list of these
-	Image   string   // image column; "" detects it
+	Path    string   // file, glob, folder, or a comma-separated list of these: tables, or pictures and archives of pictures
+	Image   string   // image column; "" detects it; of pictures the extension of those that are rows, such as "jpg"
 	NoImage bool     // rows need no image: none is looked for in tables whose Image is "", and Row.Image is nil without an error
-	Images  []string // further image columns, for example a mask
+	Images  []string // further image columns, for example "mask"; of pictures NAME_mask.* or NAME.mask.*, for "mask.png" NAME.mask.png
 	ID      string   // column of ids; "" makes "<file name>#<row in file>"
-	Label   string   // label column; "" takes the class label of the file's features, or a column named label, if any
-	Columns []string // further columns to deliver in Row.Values
+	Label   string   // label column; "" takes the class label of the file's features, or a column named label, if any; of pictures files NAME.cls, or folders as classes
+	Columns []string // further columns to deliver in Row.Values; of pictures "txt" is the text of NAME.txt
 	Limit   int64    // read at most this many rows; 0 is all
 
 	// AllowPaths is the root folder under which images given only by a path may be opened; paths are relative to it. "" refuses

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -46,7 +47,7 @@ func (l *listing) tar(ctx context.Context, f found) error {
 	}
 	defer r.Close()
 	unpack := unpackerOf(f.path, l.limit)
-	l.store = tarStore{unpack}
+	l.store = &tarStore{unpack: unpack}
 	notTar := func(err error) error {
 		head := make([]byte, 512)
 		n, _ := r.ReadAt(head, 0)
@@ -151,19 +152,36 @@ func tarError(ctx context.Context, err error) error {
 	return corrupt("%w", err)
 }
 
-type tarStore struct{ unpack unpacker }
+// tarStore keeps the last reader of a compressed file where it stopped: jobs read one range after the other, and each would unpack all
+// of the file before its range.
+type tarStore struct {
+	unpack unpacker
+	mu     sync.Mutex
+	parked *tarReader
+}
 
-func (s tarStore) open(f *file, n int) (memberReader, error) {
+func (s *tarStore) open(f *file, n int) (memberReader, error) {
 	r, err := f.open()
 	if err != nil {
 		return nil, err
 	}
-	return &tarReader{f: r, size: f.size, unpack: s.unpack, streams: make([]tarStream, n)}, nil
+	s.mu.Lock()
+	old := s.parked
+	s.parked = nil
+	s.mu.Unlock()
+	if old != nil && len(old.streams) == n {
+		return old, r.Close() // only to see that it is the same file
+	}
+	if old != nil {
+		old.end()
+	}
+	return &tarReader{store: s, f: r, size: f.size, unpack: s.unpack, streams: make([]tarStream, n)}, nil
 }
 
 // tarReader reads members in place, or, from a compressed file, by unpacking it from the start. There each image column has a
 // stream of its own: its members come in stored order, as a rule, so that none is unpacked twice.
 type tarReader struct {
+	store   *tarStore
 	f       *os.File
 	size    int64
 	unpack  unpacker
@@ -175,7 +193,22 @@ type tarStream struct {
 	at int64
 }
 
+// Close parks the reader of a compressed file. The file closes when the data set is no longer in use.
 func (r *tarReader) Close() error {
+	if r.unpack == nil {
+		return r.f.Close()
+	}
+	r.store.mu.Lock()
+	old := r.store.parked
+	r.store.parked = r
+	r.store.mu.Unlock()
+	if old != nil {
+		return old.end()
+	}
+	return nil
+}
+
+func (r *tarReader) end() error {
 	for _, s := range r.streams {
 		if s.r != nil {
 			s.r.Close()
@@ -211,6 +244,8 @@ func (r *tarReader) read(stream int, m *member) ([]byte, error) {
 		s.at += int64(k)
 	}
 	if err != nil {
+		s.r.Close()
+		*s = tarStream{}
 		return nil, corrupt("file %s of the archive: %w", shorten(m.name), err)
 	}
 	return b, nil
