@@ -67,7 +67,7 @@ func (g *Generator) Memory(r Request) (int64, error) {
 const smallestTile = 32
 
 // FitTiles chooses how to make a request within a limit of bytes: nil for one frame when that fits, otherwise the largest tile
-// that does, with an overlap of a quarter and the statistics of the whole frame. It returns the bytes too. A request that does
+// that does, with an overlap of a quarter and the statistics of the whole frame from as many tiles together as fit. It returns the bytes too. A request that does
 // not fit even in the smallest tiles is an error of class data. The tiles of the request itself are not looked at.
 func (g *Generator) FitTiles(r Request, limit int64) (*TileConfig, int64, error) {
 	r.Tiles = nil
@@ -86,8 +86,29 @@ func (g *Generator) FitTiles(r Request, limit int64) (*TileConfig, int64, error)
 		// In few steps, since each builds the graphs.
 		size = max(min(size-1, int(math.Round(float64(size)*0.8))), smallest)
 		r.Tiles = &TileConfig{Size: size * k, Overlap: size * k / 4, Norm: tile.Global}
-		if need, err = g.Memory(r); err != nil || need <= limit {
-			return r.Tiles, need, err
+		if need, err = g.Memory(r); err != nil {
+			return nil, 0, err
 		}
+		if need <= limit {
+			return g.fitTogether(r, need, limit)
+		}
+	}
+}
+
+// fitTogether raises the number of tiles that give statistics together until they no longer fit or none are left.
+func (g *Generator) fitTogether(r Request, need, limit int64) (*TileConfig, int64, error) {
+	best := *r.Tiles
+	for k := 16; ; k *= 2 {
+		t := best
+		t.Together = k
+		r.Tiles = &t
+		more, err := g.Memory(r)
+		if err != nil {
+			return nil, 0, err
+		}
+		if more > limit || more <= need {
+			return &best, need, nil
+		}
+		best, need = t, more
 	}
 }

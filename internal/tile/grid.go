@@ -17,6 +17,9 @@ type Config struct {
 	Size    int    // side of a tile, latent cells
 	Overlap int    // of neighbours, at least, in latent cells
 	Norm    string // Global or Own
+	// Together is how many tiles of an image are normalised together to find its statistics; 0 means 8. The more there are, the
+	// nearer the statistics are to those of the whole, and the more memory they take; all tiles give those of the whole.
+	Together int
 }
 
 // Validate checks what can be known without a model. Errors are of class usage.
@@ -26,6 +29,8 @@ func (c Config) Validate() error {
 		return exitcode.Errorf(exitcode.Usage, "tiles: size %d is not at least 1 latent cell", c.Size)
 	case c.Overlap < 0 || 3*c.Overlap > c.Size:
 		return exitcode.Errorf(exitcode.Usage, "tiles: overlap %d is not in 0 to %d, a third of the size", c.Overlap, c.Size/3)
+	case c.Together < 0:
+		return exitcode.Errorf(exitcode.Usage, "tiles: together: %d is negative", c.Together)
 	case c.Norm != "" && c.Norm != Global && c.Norm != Own:
 		return exitcode.Errorf(exitcode.Usage, "tiles: norm %q is neither %s nor %s", c.Norm, Global, Own)
 	}

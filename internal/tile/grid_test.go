@@ -98,7 +98,7 @@ func TestCutAndAdd(t *testing.T) {
 }
 
 func TestConfigErrors(t *testing.T) {
-	for _, c := range []Config{{}, {Size: 8, Overlap: 3}, {Size: 8, Overlap: -1}, {Size: 8, Norm: "batch"}, {Size: 12}, {Size: 8, Overlap: 2}} {
+	for _, c := range []Config{{}, {Size: 8, Overlap: 3}, {Size: 8, Overlap: -1}, {Size: 8, Norm: "batch"}, {Size: 16, Together: -1}, {Size: 12}, {Size: 8, Overlap: 2}} {
 		if _, err := New(c, 64, 64, 8); c.Overlap == 0 && c.Size == 8 && c.Norm == "" {
 			if err != nil {
 				t.Error(err)

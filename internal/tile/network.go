@@ -8,8 +8,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/nn"
 )
 
-// together is how many tiles of an image are normalised together to find its statistics. The more there are, the nearer the
-// statistics are to those of the whole, and the more memory they take; with 8 most of the difference is gone.
+// together is [Config.Together] where it is 0: most of the difference is gone then.
 const together = 8
 
 // Network is a network that runs over an image tile by tile.
@@ -27,7 +26,11 @@ type Network struct {
 func NewNetwork(s *engine.Session, key string, g *Grid, c Config, n int, build func(n int) (*nn.Graph, error)) *Network {
 	t := &Network{session: s, key: key, build: build, grid: g, n: n, inputs: map[string][]float32{}}
 	if c.Norm != Own {
-		batches := (g.Len() + together - 1) / together
+		most := c.Together
+		if most == 0 {
+			most = together
+		}
+		batches := (g.Len() + most - 1) / most
 		t.pooled = (g.Len() + batches - 1) / batches
 	}
 	return t
