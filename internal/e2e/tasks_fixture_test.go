@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"image"
-	"image/color"
 	"image/png"
 	"math/rand/v2"
 	"os"
@@ -174,17 +173,4 @@ func labelMap(t testing.TB, seed uint64, w, h, n int) []byte {
 		}
 	}
 	return pngOf(t, m)
-}
-
-// decode is a PNG or JPEG as 16-bit samples, three for each pixel.
-func decode(t testing.TB, data []byte) (m image.Image, at func(x, y int) [3]uint32) {
-	t.Helper()
-	m, _, err := image.Decode(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m, func(x, y int) [3]uint32 {
-		c := color.NRGBA64Model.Convert(m.At(x, y)).(color.NRGBA64)
-		return [3]uint32{uint32(c.R), uint32(c.G), uint32(c.B)}
-	}
 }
