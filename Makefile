@@ -22,8 +22,8 @@ demo: build ## encode, sample, export and verify with files made on the spot
 test: ## every test
 	$(GO) test ./...
 
-plain: ## the numerics without cgo
-	CGO_ENABLED=0 $(GO) test $(PLAIN)
+plain: ## the numerics without cgo; -short leaves out what tests the use of networks rather than their kernels
+	CGO_ENABLED=0 $(GO) test -short $(PLAIN)
 
 race: ## every test under the race detector
 	$(GO) test -race ./...

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/ldm-batch/ldm-batch/internal/cpu"
+	"github.com/ldm-batch/ldm-batch/internal/cpu/kernel"
 	"github.com/ldm-batch/ldm-batch/internal/engine"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/golden"
@@ -111,6 +112,9 @@ func lines(borders []int, scale, overlap int) (at []int) {
 // tiles at a time, and from all tiles together. By default
 // it looks at one picture and first stages of factor 4; LDM_SEAMS=N takes N pictures and all first stages.
 func TestSeams(t *testing.T) {
+	if kernel.Detect() == kernel.Generic {
+		t.Skip("MEASURED WITH FAST KERNELS ONLY: real pictures take minutes in plain Go; the other tests of tiles run")
+	}
 	pictures, every := 1, false
 	if v := os.Getenv("LDM_SEAMS"); v != "" {
 		n, err := strconv.Atoi(v)
@@ -182,6 +186,9 @@ func TestSeams(t *testing.T) {
 // TestTilesExact checks that tiles change nothing beyond rounding where they can not: without attention, with an overlap of more
 // than what a convolution sees and as many tiles as one batch of statistics holds.
 func TestTilesExact(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs whole networks many times")
+	}
 	found := false
 	goldencase.Each(t, "first_stage", func(t *testing.T, c *goldencase.Case) {
 		if c.Config.FirstStage.AttnType != nn.AttnNone {
@@ -222,6 +229,9 @@ func TestTilesExact(t *testing.T) {
 // TestTilesIndependence checks that neither threads nor other images change a bit, and that an image of one tile is what it is
 // without tiles.
 func TestTilesIndependence(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs whole networks many times")
+	}
 	goldencase.Each(t, "first_stage", func(t *testing.T, c *goldencase.Case) {
 		f, g := open(t, c, 2), open(t, c, 1)
 		k := f.Factor()

@@ -111,6 +111,9 @@ func reuseWalk(t *testing.T, f *fixture, from, to int, cfg Config, every, branch
 // TestReuseWalks checks whole walks of every reference model: every step computed is no reuse, bit for bit; the result of a
 // sample does not depend on the samples beside it; and the counts are those of the steps.
 func TestReuseWalks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs whole networks many times")
+	}
 	goldencase.Each(t, "ldm", func(t *testing.T, c *goldencase.Case) {
 		f := newFixture(t, c)
 		_, shape := f.Tensor("x_T")
@@ -151,6 +154,9 @@ func TestReuseWalks(t *testing.T) {
 // these models are not trained, so that the numbers say little about images; that the error grows with the interval is a
 // property of the method.
 func TestReuseDeviation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs whole networks many times")
+	}
 	goldencase.Each(t, "ldm", func(t *testing.T, c *goldencase.Case) {
 		if c.Has("cond") && c.Config.Conditioner.Kind != nn.ClassEmbedder {
 			t.Skip("the report has class-conditional and unconditional models")

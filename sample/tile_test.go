@@ -48,6 +48,9 @@ func (c Condition) slice(i, n int) Condition {
 // TestTiles checks predictions in tiles for every reference model: one tile is the full frame; neither other rows nor guidance
 // change a row's predictions.
 func TestTiles(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs whole networks many times")
+	}
 	goldencase.Each(t, "ldm", func(t *testing.T, c *goldencase.Case) {
 		f := newFixture(t, c)
 		m := f.session.Model
