@@ -28,12 +28,12 @@ var layers = []struct {
 	{"bench", []string{"+jobs", "+encode", "+sample", "+eval", "+io", "+internal"}},
 	{"examples", []string{"+jobs", "+io", "+internal"}},
 
-	{"jobs", []string{"jobs/spec", "encode", "sample", "eval", "+io", "internal/engine", "internal/nn", "internal/plan", "internal/cpu",
+	{"jobs", []string{"jobs/spec", "encode", "sample", "+eval", "+io", "internal/demodata", "internal/page", "internal/engine", "internal/nn", "internal/plan", "internal/cpu",
 		"internal/cpu/kernel", "internal/gpu", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"jobs/spec", []string{"internal/exitcode"}},
 
 	{"sample", []string{"encode", "internal/engine", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
-	{"eval", []string{"io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode"}},
+	{"eval", []string{"internal/page", "io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode"}},
 	{"encode", []string{"internal/engine", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/exitcode"}},
 
 	{"internal/engine", []string{"internal/nn", "internal/plan", "internal/exitcode"}},
@@ -47,6 +47,8 @@ var layers = []struct {
 	{"internal/patch", []string{"internal/exitcode"}},
 	{"internal/tile", []string{"internal/engine", "internal/nn", "internal/exitcode"}},
 	{"internal/wordpiece", []string{"internal/exitcode"}},
+	{"internal/page", []string{"internal/exitcode"}},
+	{"internal/demodata", []string{"internal/exitcode"}},
 	{"internal/exitcode", nil},
 
 	{"io", []string{"internal/exitcode"}}, // knows no model
