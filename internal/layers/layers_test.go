@@ -36,7 +36,7 @@ var layers = []struct {
 	{"eval", []string{"internal/page", "io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode"}},
 	{"encode", []string{"internal/engine", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/exitcode"}},
 
-	{"internal/engine", []string{"internal/nn", "internal/plan", "internal/exitcode"}},
+	{"internal/engine", []string{"internal/nn", "internal/ir", "internal/plan", "internal/exitcode"}},
 	{"internal/nn", []string{"internal/ir", "internal/weights", "internal/exitcode"}},
 	{"internal/cpu", []string{"internal/cpu/kernel", "internal/plan", "internal/exitcode"}},
 	{"internal/cpu/kernel", []string{"internal/exitcode"}},

@@ -209,7 +209,36 @@ type Backend interface {
 	NewModel(w WeightSource) Model
 	// Peak is the measured rate of multiply-adds in GFLOPS, for estimates.
 	Peak() float64
+	Arithmetic
 	Close()
+}
+
+// Arithmetic is what a backend does with the arenas of parameters in training. Results are the same bits for any number of
+// threads, and for any division of an arena into calls.
+type Arithmetic interface {
+	// Alloc gives zeroed memory that kernels can work on. Pages that nobody touches take nothing.
+	Alloc(n int) []float32
+	// Free gives memory of Alloc back.
+	Free(x []float32)
+	// SumSquares is the sum of squares, in float64.
+	SumSquares(x []float32) float64
+	// Scale multiplies in place.
+	Scale(f float32, x []float32)
+	// Adam makes a step of the optimiser on values w with gradients g, moments m and v, and the running average.
+	Adam(c Adam, w, g, m, v, average []float32)
+}
+
+// Adam is one step of AdamW (Loshchilov and Hutter 2019) with the arithmetic of PyTorch, fused with a running average:
+//
+//	w -= Rate*Decay*w
+//	m += (1-Beta1)(g-m), v = Beta2*v + (1-Beta2)g*g
+//	w -= Rate/(1-Beta1^Step) * m / (sqrt(v)/sqrt(1-Beta2^Step) + Eps)
+//	average -= (1-Average)(average-w)
+type Adam struct {
+	Rate, Beta1, Beta2, Eps float64
+	Decay                   float64 // 0 is Adam (Kingma and Ba 2015)
+	Step                    int     // 1 for the first update
+	Average                 float64 // decay of the running average; 0 leaves it alone
 }
 
 // Model holds the packed weights of one network on a device.
