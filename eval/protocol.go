@@ -129,12 +129,3 @@ func (r *Preparer) Prepare(dst []float32, p Picture) error {
 	}
 	return nil
 }
-
-// Extractor is a network that makes features of prepared pictures.
-type Extractor interface {
-	// Name identifies architecture and weights: scores of other names must not be compared.
-	Name() string
-	// Features runs n inputs of 3 x 299 x 299 and returns n rows for each tap that the extractor was made for, by the tap's
-	// name. They do not depend on n.
-	Features(inputs []float32, n int) (map[string]stats.Features, error)
-}

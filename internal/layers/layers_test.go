@@ -33,7 +33,7 @@ var layers = []struct {
 	{"jobs/spec", []string{"internal/exitcode"}},
 
 	{"sample", []string{"encode", "internal/engine", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
-	{"eval", []string{"internal/page", "io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode"}},
+	{"eval", []string{"internal/page", "io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode", "io/preprocess", "internal/plan"}},
 	{"encode", []string{"internal/engine", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/exitcode"}},
 
 	{"internal/engine", []string{"internal/nn", "internal/ir", "internal/plan", "internal/exitcode"}},

@@ -64,7 +64,7 @@ func (s Schema) arrowSchema() *arrow.Schema {
 	}
 	add(colSource, arrow.BinaryTypes.String)
 	for _, c := range s.Extra {
-		add(c.Name, extraTypes[c.Type])
+		add(c.Name, c.arrowType())
 	}
 	add(colStatus, arrow.BinaryTypes.String)
 	if s.Files {
@@ -82,6 +82,13 @@ var imageType = arrow.StructOf(
 var extraTypes = map[Type]arrow.DataType{
 	String: arrow.BinaryTypes.String, Int64: arrow.PrimitiveTypes.Int64, Float64: arrow.PrimitiveTypes.Float64,
 	Bool: arrow.FixedWidthTypes.Boolean, Binary: arrow.BinaryTypes.Binary,
+}
+
+func (c Column) arrowType() arrow.DataType {
+	if c.Type == Vector {
+		return arrow.FixedSizeListOf(int32(c.Len), arrow.PrimitiveTypes.Float32)
+	}
+	return extraTypes[c.Type]
 }
 
 func pairs(kv []string) arrow.Metadata {
@@ -242,6 +249,9 @@ func parseSchema(a *arrow.Schema) (Schema, error) {
 				if arrow.TypeEqual(f.Type, at) {
 					c.Type = t
 				}
+			}
+			if l, ok := f.Type.(*arrow.FixedSizeListType); ok && arrow.TypeEqual(l.Elem(), arrow.PrimitiveTypes.Float32) {
+				c.Type, c.Len = Vector, int(l.Len())
 			}
 			s.Extra = append(s.Extra, c)
 		}

@@ -64,6 +64,8 @@ func (b *batch) rowBytes(r *Row) int {
 			n += len(x)
 		case []byte:
 			n += len(x)
+		case []float32:
+			n += 4 * len(x)
 		default:
 			n += 8
 		}
@@ -126,7 +128,7 @@ func put[T any](b interface {
 
 func (b *batch) extra(c Column, v any) {
 	switch x := v.(type) {
-	case nil:
+	case nil: // a null vector takes its space all the same
 		b.at(c.Name).AppendNull()
 	case string:
 		b.text(c.Name, x, true)
@@ -138,6 +140,10 @@ func (b *batch) extra(c Column, v any) {
 		b.at(c.Name).(*array.BooleanBuilder).Append(x)
 	case []byte:
 		b.at(c.Name).(*array.BinaryBuilder).Append(x)
+	case []float32:
+		l := b.at(c.Name).(*array.FixedSizeListBuilder)
+		l.Append(true)
+		l.ValueBuilder().(*array.Float32Builder).AppendValues(x, nil)
 	}
 }
 

@@ -302,6 +302,13 @@ func extraColumn(rows []Row, k int, col arrow.Array) error {
 			rows[i].Extra[k] = c.Value(i)
 		case *array.Binary:
 			rows[i].Extra[k] = c.Value(i)
+		case *array.FixedSizeList:
+			v, ok := c.ListValues().(*array.Float32)
+			if !ok {
+				return fmt.Errorf("elements of type %T", c.ListValues())
+			}
+			lo, hi := c.ValueOffsets(i)
+			rows[i].Extra[k] = v.Float32Values()[lo:hi:hi]
 		default:
 			return fmt.Errorf("unexpected type %T", col)
 		}

@@ -3,6 +3,7 @@ package part
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -62,6 +63,7 @@ const (
 	Float64 Type = "float64" // float64
 	Bool    Type = "bool"    // bool
 	Binary  Type = "binary"  // []byte
+	Vector  Type = "vector"  // []float32 of Column.Len finite values
 )
 
 // Column is an extra column passed through from the input.
@@ -70,6 +72,7 @@ type Column struct {
 	Type Type
 	// Names are class names of an Int64 column; readers that know Hugging Face features show them.
 	Names []string
+	Len   int // of a Vector
 }
 
 // Meta goes into the schema metadata. Zero values are left out, Part except, which is written when Parts is set.
@@ -80,7 +83,8 @@ type Meta struct {
 	Part, Parts    int     // ldm.part, ldm.parts
 }
 
-// Schema describes a part. Latent or Image or Files are needed; Image and Files exclude each other.
+// Schema describes a part. Latent, Image, Files or an extra column of type Vector are needed; Image and Files exclude each
+// other. An OK row has all of them, vectors too.
 type Schema struct {
 	Latent     *Latent
 	Image      bool
@@ -197,8 +201,8 @@ func (s Schema) Validate() error {
 }
 
 func (s Schema) validate() error {
-	if s.Latent == nil && !s.Image && !s.Files {
-		return fmt.Errorf("part schema: neither latents nor images")
+	if s.Latent == nil && !s.Image && !s.Files && !slices.ContainsFunc(s.Extra, func(c Column) bool { return c.Type == Vector }) {
+		return fmt.Errorf("part schema: neither latents nor images nor vectors")
 	}
 	if s.Image && s.Files {
 		return fmt.Errorf("part schema: images both in the part and in files")
@@ -227,11 +231,13 @@ func (s Schema) validate() error {
 			return fmt.Errorf("part schema: column %q is listed twice", c.Name)
 		case len(c.Names) > 0 && c.Type != Int64:
 			return fmt.Errorf("part schema: column %q of type %s has class names", c.Name, c.Type)
+		case c.Type == Vector && (c.Len < 1 || c.Len > maxElements) || c.Type != Vector && c.Len != 0:
+			return fmt.Errorf("part schema: column %q of type %s has length %d", c.Name, c.Type, c.Len)
 		}
 		switch c.Type {
-		case String, Int64, Float64, Bool, Binary:
+		case String, Int64, Float64, Bool, Binary, Vector:
 		default:
-			return fmt.Errorf("part schema: column %q has type %q, not string, int64, float64, bool or binary", c.Name, c.Type)
+			return fmt.Errorf("part schema: column %q has type %q, not string, int64, float64, bool, binary or vector", c.Name, c.Type)
 		}
 		seen[c.Name] = true
 	}

@@ -181,6 +181,9 @@ func (w *Writer) check(r *Row) error {
 		if err := checkExtra(c, r.Extra[i]); err != nil {
 			return err
 		}
+		if has := r.Extra[i] != nil; c.Type == Vector && has != (r.Status == OK) {
+			return bad(exitcode.Internal, "column %q: an %s row has a vector: %t", c.Name, r.Status, has)
+		}
 	}
 	if len(r.ID) > maxRowBytes || len(r.Error) > maxRowBytes || len(r.ImagePath) > maxRowBytes || len(r.Image) > maxRowBytes {
 		return bad(exitcode.Data, "a value above %d bytes", maxRowBytes)
@@ -251,6 +254,15 @@ func checkExtra(c Column, v any) error {
 		ok = c.Type == Bool
 	case []byte:
 		ok, size = c.Type == Binary, len(x)
+	case []float32:
+		if ok = c.Type == Vector && len(x) == c.Len; !ok {
+			return exitcode.Errorf(exitcode.Internal, "column %q of type %s and length %d is given %d values", c.Name, c.Type, c.Len, len(x))
+		}
+		for i, v := range x {
+			if d := float64(v); math.IsNaN(d) || math.IsInf(d, 0) {
+				return exitcode.Errorf(exitcode.Internal, "column %q: value %d is %v", c.Name, i, v)
+			}
+		}
 	}
 	if !ok {
 		return exitcode.Errorf(exitcode.Internal, "column %q of type %s is given a %T", c.Name, c.Type, v)
