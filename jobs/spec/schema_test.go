@@ -286,6 +286,7 @@ func TestRanges(t *testing.T) {
 		"spec.sample.rows":     "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, sample: {task: uncond}}\n",
 		"spec.sample.strength": "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, input: {path: i}, sample: {task: img2img}}\n",
 
+		"eval":    "kind: Eval\nspec: {eval: {generated: g, reference: r, extractor: {path: x}}, output: {path: o}}\n",
 		"sample":  "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, sample: {task: class, classes: 0-3}}\n",
 		"sampler": "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, sample: {task: class, classes: 0-3}}\n",
 	}

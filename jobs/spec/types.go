@@ -25,6 +25,7 @@ type Spec struct {
 	Encode     Encode     `yaml:"encode"`
 	Sample     Sample     `yaml:"sample"`
 	Sampler    Sampler    `yaml:"sampler"`
+	Eval       Eval       `yaml:"eval"`
 	Output     Output     `yaml:"output"`
 	Compute    Compute    `yaml:"compute"`
 	Limits     Limits     `yaml:"limits" op:"true"`
@@ -150,6 +151,7 @@ func Default() Job {
 			Encode:     Encode{Latent: "mode", DType: "float32", Scale: true},
 			Sample:     Sample{PerClass: 1, Inpaint: "auto", Strength: 0.75},
 			Sampler:    Sampler{Name: "ddim", Steps: 50, Guidance: 1, Spacing: "uniform", Temperature: 1, Reuse: Reuse{Every: 1}},
+			Eval:       Eval{Metrics: []string{"fid"}, Protocol: "torch-fidelity", Extractor: Extractor{Name: "inception"}, MaxFeatures: 50000, Plane: "rgb"},
 			Output:     Output{RowsPerPart: 1024, Compression: "none", LatentLayout: "list", Format: "png", Quality: 95, Layout: "arrow", Alpha: "keep", Matte: "#ffffff", Metadata: "keep"},
 			Compute:    Compute{Device: "auto", Precision: "fp32", Batch: 8, Seed: 23},
 			Limits:     Limits{MaxBadRows: Budget{Percent: 1}, MaxPixels: 178956970, Memory: 8 << 30},

@@ -9,7 +9,7 @@ import (
 )
 
 // Kinds of jobs that this version runs.
-var runnable = []string{"Encode", "Sample"}
+var runnable = []string{"Encode", "Sample", "Eval"}
 
 // Tasks of kind Sample.
 var tasks = []string{"class", "uncond", "superres", "inpaint", "text", "layout", "semantic", "img2img"}
@@ -22,10 +22,10 @@ func (r *Resolved) Validate() error {
 		key string
 		msg string
 	}{
-		{r.Kind == "", "kind", "missing; one of Encode, Sample"},
+		{r.Kind == "", "kind", "missing; one of " + strings.Join(runnable, ", ")},
 		{r.Kind != "" && !slices.Contains(runnable, r.Kind), "kind", fmt.Sprintf("%s is not available in this version; available: %s", r.Kind, strings.Join(runnable, ", "))},
-		{s.Model.Checkpoint == "", "spec.model.checkpoint", "missing"},
-		{s.Model.Config == "", "spec.model.config", "missing"},
+		{s.Model.Checkpoint == "" && r.Kind != "Eval", "spec.model.checkpoint", "missing"},
+		{s.Model.Config == "" && r.Kind != "Eval", "spec.model.config", "missing"},
 		{s.Model.SHA256 != "" && len(s.Model.SHA256) != 64, "spec.model.sha256", "not 64 hexadecimal digits"},
 		{s.Output.Path == "", "spec.output.path", "missing"},
 		{s.Output.RowsPerPart < 1 || s.Output.RowsPerPart > 1<<20, "spec.output.rows_per_part", "not in 1..1048576"},
@@ -48,6 +48,8 @@ func (r *Resolved) Validate() error {
 		return r.validateEncode()
 	case "Sample":
 		return r.validateSample()
+	case "Eval":
+		return r.validateEval()
 	}
 	return nil
 }
