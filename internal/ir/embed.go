@@ -15,8 +15,8 @@ const (
 // Width returns the width of a time embedding.
 func (o Op) Width() int { return o.Ints[0] }
 
-// Embed looks up the rows of table (V,D) by ids (N) or (N,T): (N,D) or (N,T,D). Ids are floats that hold whole numbers in
-// [0, V); an executor refuses others. No gradient flows to ids.
+// Embed looks up the rows of table (V,D) by ids (N), (N,T) or (N,H,W): (N,D), (N,T,D) or, what such a map of ids becomes, images
+// (N,D,H,W). Ids are floats that hold whole numbers in [0, V); an executor refuses others. No gradient flows to ids.
 func Embed(ids, table *Tensor) *Tensor { return apply(Op{Kind: KindEmbed}, ids, table) }
 
 // TimeEmbedding is the sinusoidal embedding (N,dim) of timesteps t (N): [cos(t f), sin(t f)] with f_i = 10000^(-i/half),
@@ -31,11 +31,14 @@ func init() {
 	register(KindEmbed, rule{
 		min: 2, max: 2, fixed: []int{0},
 		shape: func(_ Op, in [][]int) ([]int, error) {
-			if err := wantRank("ids", in[0], "1 (N) or 2 (N,T)", 1, 2); err != nil {
+			if err := wantRank("ids", in[0], "1 (N), 2 (N,T) or 3 (N,H,W)", 1, 2, 3); err != nil {
 				return nil, err
 			}
 			if err := wantRank("table", in[1], "2 (V,D)", 2); err != nil {
 				return nil, err
+			}
+			if ids := in[0]; len(ids) == 3 {
+				return []int{ids[0], in[1][1], ids[1], ids[2]}, nil
 			}
 			return append(slices.Clone(in[0]), in[1][1]), nil
 		},
@@ -49,14 +52,22 @@ func init() {
 				if err != nil {
 					return fmt.Errorf("id %d: %w", i, err)
 				}
-				copy(c.y[i*d:(i+1)*d], c.in[1][id*d:])
+				at, step := entry(i, d, c.sh[0])
+				for k, v := range c.in[1][id*d : (id+1)*d] {
+					c.y[at+k*step] = v
+				}
 			}
 			return nil
 		},
 	})
 	register(KindEmbedGrad, rule{
 		class: Backward, min: 2, max: 2,
-		shape: func(op Op, in [][]int) ([]int, error) { return []int{op.Ints[0], last(in[1])}, nil },
+		shape: func(op Op, in [][]int) ([]int, error) {
+			if len(in[0]) == 3 {
+				return []int{op.Ints[0], in[1][1]}, nil
+			}
+			return []int{op.Ints[0], last(in[1])}, nil
+		},
 		run: func(c *call) error {
 			v, d := c.out[0], c.out[1]
 			for i, x := range c.in[0] {
@@ -64,7 +75,10 @@ func init() {
 				if err != nil {
 					return fmt.Errorf("id %d: %w", i, err)
 				}
-				axpy(c.y[id*d:], 1, c.in[1][i*d:(i+1)*d])
+				at, step := entry(i, d, c.sh[0])
+				for k := range d {
+					c.y[id*d+k] += c.in[1][at+k*step]
+				}
 			}
 			return nil
 		},
@@ -109,4 +123,13 @@ func row(id float64, v int) (int, error) {
 		return 0, fmt.Errorf("%v is not a row of a table of %d", id, v)
 	}
 	return int(id), nil
+}
+
+// entry finds the d values that belong to id i in the result of an embedding: where they begin, and how far apart they are.
+func entry(i, d int, ids []int) (at, step int) {
+	if len(ids) < 3 {
+		return i * d, 1
+	}
+	hw := ids[1] * ids[2]
+	return i/hw*d*hw + i%hw, hw
 }

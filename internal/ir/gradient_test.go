@@ -113,6 +113,33 @@ func gradientCases() []gradientCase {
 			name: "quantize", skip: []string{"book"}, steps: true,
 			build: func(g *Graph) *Tensor { return Quantize(g.Input("z", 2, 3, 2, 2), g.Param("book", 7, 3)) },
 		},
+		unary("leaky relu", func(x *Tensor) *Tensor { return LeakyReLU(x, 0.2) }, 3, 7), unary("abs", Abs, 3, 7), unary("square", Square, 5),
+		unary("exp", Exp, 2, 3), unary("softplus", Softplus, 3, 4), unary("reciprocal", Reciprocal, 2, 3),
+		unary("offset", func(x *Tensor) *Tensor { return Offset(x, -3) }, 2, 3),
+		unary("functions of a scalar", func(x *Tensor) *Tensor { return Square(Exp(Offset(Sum(x), 0.5))) }, 3),
+		unary("sum", Sum, 2, 3, 4), unary("mean", Mean, 2, 3, 4, 1), unary("sum of each sample", SampleSum, 3, 2, 2, 2),
+		unary("sum of each sample, one value", SampleSum, 4),
+		binary("scale by a computed scalar", func(a, b *Tensor) *Tensor { return ScaleBy(a, Sum(b)) }, []int{2, 3}, []int{4}),
+		binary("difference", Sub, []int{2, 3}, []int{2, 3}),
+		binary("shift channels", ShiftChannels, []int{2, 3, 2, 2}, []int{3}),
+		binary("shift channels, rank 4", ShiftChannels, []int{2, 3, 2, 2}, []int{1, 3, 1, 1}),
+		binary("scale channels", ScaleChannels, []int{2, 3, 2, 2}, []int{3}),
+		binary("scale channels, rank 4", ScaleChannels, []int{2, 3, 2, 2}, []int{1, 3, 1, 1}),
+		{name: "batch norm", build: func(g *Graph) *Tensor {
+			return BatchNorm(g.Input("x", 3, 4, 2, 3), g.Param("g", 4), g.Param("b", 4), 1e-5)
+		}},
+		unary("gaussian divergence", GaussianKL, 2, 4, 3, 2),
+		{
+			name: "gaussian divergence, clamped", values: map[string][]float64{"x": {1, 2, 3, -40, -35, 0.5}},
+			build: func(g *Graph) *Tensor { return GaussianKL(g.Input("x", 1, 2, 1, 3)) },
+		},
+		{name: "unit distance", skip: []string{"w"}, build: func(g *Graph) *Tensor {
+			return UnitDistance(g.Input("a", 2, 3, 2, 3), g.Input("b", 2, 3, 2, 3), g.Param("w", 1, 3, 1, 1), 1e-2)
+		}},
+		{
+			name: "embed a map", skip: []string{"ids"}, values: map[string][]float64{"ids": {4, 0, 4, 2, 1, 4, 3, 3, 0, 1, 1, 2}},
+			build: func(g *Graph) *Tensor { return Embed(g.Input("ids", 2, 2, 3), g.Param("table", 5, 3)) },
+		},
 		binary("dot", func(a, b *Tensor) *Tensor { return Scale(Dot(a, b), 3) }, []int{2, 3}, []int{2, 3}),
 		binary("mean square", MeanSquare, []int{2, 3, 1}, []int{2, 3, 1}),
 		{name: "denoiser", build: smallDenoiser, values: map[string][]float64{"t": {17, 903}, "class": {2, 0}}, skip: []string{"t", "class"}},
@@ -214,7 +241,10 @@ func (c gradientCase) graph(t *testing.T) (g *Graph, out, cost *Tensor, leaves [
 // TestGradients compares every gradient with central differences in float64, and checks that no kind is left out: what is
 // differentiable is compared here, what exists for gradients is used here, and the rest is the list below.
 func TestGradients(t *testing.T) {
-	inferenceOnly := []Kind{KindCodeIndex, KindGroupMoments, KindGroupNormGiven, KindPoolMoments, KindTimeEmbedding}
+	inferenceOnly := []Kind{
+		KindCodeIndex, KindGroupMoments, KindGroupNormGiven, KindPoolMoments, KindTimeEmbedding,
+		KindBatchMoments, KindBatchNormGiven, KindDetach, KindNormRatio,
+	}
 	seen := map[Kind]bool{}
 	for _, c := range gradientCases() {
 		t.Run(c.name, func(t *testing.T) {

@@ -93,7 +93,7 @@ func TestShapeErrors(t *testing.T) {
 		{func(g *Graph) { Untokens(in(g, "x", 2, 12, 5), 5, 2) }, "untokens(x [2 12 5]): 12 tokens do not make a 5x2 image"},
 		{func(g *Graph) { Untokens(in(g, "x", 2, 12, 5), -3, -4) }, "12 tokens do not make a -3x-4 image"},
 		{func(g *Graph) { Untokens(in(g, "x", 12, 5), 3, 4) }, "x has rank 2"},
-		{func(g *Graph) { Embed(in(g, "ids", 2, 3, 1), g.Param("e", 4, 2)) }, "embed(ids [2 3 1], e [4 2]): ids has rank 3"},
+		{func(g *Graph) { Embed(in(g, "ids", 2, 3, 1, 1), g.Param("e", 4, 2)) }, "embed(ids [2 3 1 1], e [4 2]): ids has rank 4"},
 		{func(g *Graph) { Embed(in(g, "ids", 2, 3), g.Param("e", 4)) }, "table has rank 1"},
 		{func(g *Graph) { TimeEmbedding(in(g, "t", 2, 1), 4) }, "time_embedding(t [2 1]): t has rank 2"},
 		{func(g *Graph) { TimeEmbedding(in(g, "t", 2), 1) }, "width 1 is below 2"},
@@ -104,6 +104,32 @@ func TestShapeErrors(t *testing.T) {
 		{func(g *Graph) { GaussianSample(in(g, "m", 2, 4, 1, 1), in(g, "n", 2, 4, 1, 1)) }, "gaussian_sample(m [2 4 1 1], n [2 4 1 1]): noise has shape [2 4 1 1], want [2 2 1 1]"},
 		{func(g *Graph) { GaussianSample(in(g, "m", 2, 4), in(g, "n", 2, 2)) }, "moments has rank 2"},
 		{func(g *Graph) { GaussianMode(in(g, "m", 2, 3, 1, 1)) }, "gaussian_mode(m [2 3 1 1]): moments must be (N,2C,H,W)"},
+		{func(g *Graph) { GaussianKL(in(g, "m", 2, 3, 1, 1)) }, "gaussian_kl(m [2 3 1 1]): 3 channels do not divide into mean and log-variance"},
+		{func(g *Graph) { Embed(in(g, "ids", 2, 3, 1, 1), g.Param("e", 4, 2)) }, "ids has rank 4, want 1 (N), 2 (N,T) or 3 (N,H,W)"},
+		{func(g *Graph) { ScaleBy(in(g, "a", 2), in(g, "s", 1)) }, "scale_by(a [2], s [1]): s has shape [1], want []"},
+		{func(g *Graph) { SampleSum(Sum(in(g, "a", 2))) }, "sum(sum#1 []): x is a scalar"},
+		{func(g *Graph) { NormRatio(in(g, "a", 2), in(g, "b", 3), 0, 1) }, "norm_ratio(a [2], b [3]): eps 0 and limit 1 must be positive"},
+		{func(g *Graph) { ShiftChannels(in(g, "x", 2, 3, 1, 1), g.Param("b", 2)) }, "shift_channels(x [2 3 1 1], b [2]): b has shape [2], want [3]"},
+		{func(g *Graph) { ShiftChannels(in(g, "x", 2, 3), g.Param("b", 3)) }, "x has rank 2"},
+		{func(g *Graph) { ScaleChannels(in(g, "x", 2, 3, 1, 1), g.Param("s", 3, 1, 1, 1)) }, "s has shape [3 1 1 1], want [1 3 1 1]"},
+		{func(g *Graph) { ScaleChannels(in(g, "x", 2, 3, 1, 1), g.Param("s", 3, 1)) }, "s has rank 2, want 1 (C) or 4 (1,C,1,1)"},
+		{func(g *Graph) { BatchNorm(in(g, "x", 2, 3), g.Param("g", 3), g.Param("b", 3), 1) }, "batch_norm(x [2 3], g [3], b [3]): x has rank 2"},
+		{func(g *Graph) { BatchNorm(in(g, "x", 2, 3, 1, 1), g.Param("g", 3), g.Param("b", 4), 1) }, "beta has shape [4], want [3]"},
+		{func(g *Graph) { BatchMoments(in(g, "x", 2, 3)) }, "batch_moments(x [2 3]): x has rank 2"},
+		{func(g *Graph) {
+			BatchNormGiven(in(g, "x", 2, 3, 1, 1), g.Param("g", 3), g.Param("b", 3), g.Param("m", 3), g.Param("v", 2), 1)
+		}, "variance has shape [2], want [3]"},
+		{func(g *Graph) {
+			BatchNormGiven(in(g, "x", 2, 3), g.Param("g", 3), g.Param("b", 3), g.Param("m", 3), g.Param("v", 3), 1)
+		}, "x has rank 2"},
+		{func(g *Graph) {
+			UnitDistance(in(g, "a", 2, 3, 1, 1), in(g, "b", 2, 3, 1, 2), g.Param("w", 1, 3, 1, 1), 1)
+		}, "b has shape [2 3 1 2], want [2 3 1 1]"},
+		{func(g *Graph) { UnitDistance(in(g, "a", 2, 3, 1, 1), in(g, "b", 2, 3, 1, 1), g.Param("w", 3), 1) }, "w has shape [3], want [1 3 1 1]"},
+		{func(g *Graph) {
+			UnitDistance(in(g, "a", 2, 3, 1, 1), in(g, "b", 2, 3, 1, 1), g.Param("w", 1, 3, 1, 1), 0)
+		}, "eps 0 is not positive"},
+		{func(g *Graph) { UnitDistance(in(g, "a", 2, 3), in(g, "b", 2, 3), g.Param("w", 1, 3, 1, 1), 1) }, "a has rank 2"},
 		{func(g *Graph) { Dot(in(g, "a", 2), in(g, "b", 3)) }, "dot(a [2], b [3]): b has shape [3], want [2]"},
 		{func(g *Graph) { MeanSquare(in(g, "a", 2), in(g, "b", 2, 1)) }, "mean_square(a [2], b [2 1]): b has shape [2 1], want [2]"},
 		{func(g *Graph) { Add(SiLU(in(g, "a", 2)), in(g, "b", 3)) }, "add(silu#1 [2], b [3]): input 1 has shape [3], want [2]"},

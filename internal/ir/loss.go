@@ -2,13 +2,16 @@ package ir
 
 const (
 	KindDot            Kind = "dot"              // a, b: scalar
-	KindScaleBy        Kind = "scale_by"         // x, scalar
+	KindScaleBy        Kind = "scale_by"         // x, s scalar
 	KindMeanSquare     Kind = "mean_square"      // a, b: scalar
 	KindMeanSquareGrad Kind = "mean_square_grad" // a, b, scalar
 )
 
 // Dot is the scalar sum of a*b for tensors of one shape.
 func Dot(a, b *Tensor) *Tensor { return apply(Op{Kind: KindDot}, a, b) }
+
+// ScaleBy is s*x for a scalar s, on any shape of x.
+func ScaleBy(x, s *Tensor) *Tensor { return apply(Op{Kind: KindScaleBy}, x, s) }
 
 // MeanSquare is the scalar mean of (a-b)^2 for tensors of one shape.
 func MeanSquare(a, b *Tensor) *Tensor { return apply(Op{Kind: KindMeanSquare}, a, b) }
@@ -20,7 +23,7 @@ func init() {
 	register(KindDot, rule{
 		min: 2, max: 2, shape: scalar,
 		grad: func(_ Op, in []*Tensor, dy *Tensor) []*Tensor {
-			return []*Tensor{apply(Op{Kind: KindScaleBy}, in[1], dy), apply(Op{Kind: KindScaleBy}, in[0], dy)}
+			return []*Tensor{ScaleBy(in[1], dy), ScaleBy(in[0], dy)}
 		},
 		run: func(c *call) error {
 			c.y[0] = dot(c.in[0], c.in[1])
@@ -28,7 +31,14 @@ func init() {
 		},
 	})
 	register(KindScaleBy, rule{
-		class: Backward, min: 2, max: 2, shape: sameAs(0),
+		min: 2, max: 2,
+		shape: func(op Op, in [][]int) ([]int, error) {
+			if err := wantShape("s", in[1]); err != nil {
+				return nil, err
+			}
+			return sameAs(0)(op, in)
+		},
+		grad: func(_ Op, in []*Tensor, dy *Tensor) []*Tensor { return []*Tensor{ScaleBy(dy, in[1]), Dot(dy, in[0])} },
 		run: func(c *call) error {
 			axpy(c.y, c.in[1][0], c.in[0])
 			return nil

@@ -51,31 +51,8 @@ func Modulate(x, s *Tensor) *Tensor { return apply(Op{Kind: KindModulate}, x, s)
 func AddRows(x, p *Tensor) *Tensor { return apply(Op{Kind: KindAddRows}, x, p) }
 
 func init() {
-	elementwise := func(k, back Kind, f, slope func(float64) float64) {
-		register(k, rule{
-			min: 1, max: 1, shape: sameAs(0),
-			grad: func(_ Op, in []*Tensor, dy *Tensor) []*Tensor {
-				return []*Tensor{apply(Op{Kind: back}, in[0], dy)}
-			},
-			run: func(c *call) error {
-				for i, v := range c.in[0] {
-					c.y[i] = f(v)
-				}
-				return nil
-			},
-		})
-		register(back, rule{
-			class: Backward, min: 2, max: 2, shape: sameAs(0),
-			run: func(c *call) error {
-				for i, v := range c.in[0] {
-					c.y[i] = slope(v) * c.in[1][i]
-				}
-				return nil
-			},
-		})
-	}
-	elementwise(KindSiLU, KindSiLUGrad, silu, siluSlope)
-	elementwise(KindGELU, KindGELUGrad, gelu, geluSlope)
+	elementwise(KindSiLU, KindSiLUGrad, plain(silu), plain(siluSlope))
+	elementwise(KindGELU, KindGELUGrad, plain(gelu), plain(geluSlope))
 
 	register(KindGEGLU, rule{
 		min: 1, max: 1,
