@@ -315,12 +315,12 @@ func TestMemory(t *testing.T) {
 		o := &TileConfig{Size: 64 / k, Overlap: 16 / k}
 		for _, m := range []struct {
 			name string
-			of   func(size int, o *TileConfig) (engine.Memory, error)
+			of   func(size int, o *TileConfig) (engine.Needs, error)
 		}{
-			{"encode", func(size int, o *TileConfig) (engine.Memory, error) { return f.EncodeMemory(1, size, size, o) }},
-			{"decode", func(size int, o *TileConfig) (engine.Memory, error) { return f.DecodeMemory(1, size/k, size/k, o) }},
+			{"encode", func(size int, o *TileConfig) (engine.Needs, error) { return f.EncodeNeeds(1, size, size, o) }},
+			{"decode", func(size int, o *TileConfig) (engine.Needs, error) { return f.DecodeNeeds(1, size/k, size/k, o) }},
 		} {
-			need := func(size int, o *TileConfig) engine.Memory {
+			need := func(size int, o *TileConfig) engine.Needs {
 				v, err := m.of(size, o)
 				if err != nil {
 					t.Fatal(err)

@@ -183,7 +183,7 @@ func (r *inpaint) request(q *sample.Request, batch []*item, noise sample.RowNois
 		holes = append(holes, it.given.holes...)
 	}
 	if r.model {
-		q.Cond, err = sample.InpaintCondition(r.session, images, holes, q.N, q.H, q.W)
+		q.Cond, err = sample.InpaintCondition(r.session, images, holes, q.N, q.H, q.W, q.Tiles)
 		return err
 	}
 	q.Known, err = r.latents(images, q, noise)

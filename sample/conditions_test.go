@@ -167,7 +167,7 @@ func TestWrongConditions(t *testing.T) {
 			{"semantic", semantic, func() (Condition, error) { return SemanticCondition(s, [][]uint8{make([]uint8, 64*64)}, 64, 64) }},
 			{"superres", CanSuperres(m), func() (Condition, error) { return SuperresCondition(s, make([]float32, 3*64), 1, 8, 8) }},
 			{"inpaint", CanInpaint(m), func() (Condition, error) {
-				return InpaintCondition(s, make([]float32, 3*64*64), make([]float32, 64*64), 1, 64, 64)
+				return InpaintCondition(s, make([]float32, 3*64*64), make([]float32, 64*64), 1, 64, 64, nil)
 			}},
 		} {
 			_, err := k.make()

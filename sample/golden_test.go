@@ -381,7 +381,7 @@ func (f *fixture) input(rows ...int) (Condition, error) {
 			v[i] = v[i]*2 - 1
 		}
 		mask, _ := pick("mask")
-		return InpaintCondition(s, v, mask, len(rows), shape[2], shape[3])
+		return InpaintCondition(s, v, mask, len(rows), shape[2], shape[3], nil)
 	}
 	return Condition{}, nil
 }

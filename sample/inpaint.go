@@ -22,8 +22,8 @@ func CanInpaint(m *nn.Model) bool {
 // InpaintCondition is the condition of inpainting models for images N x 3 x H x W in [-1, 1] and masks of their holes
 // (reference: scripts/inpaint.py): holes are black, the masked image goes through the first stage, neither quantised nor
 // scaled, and the mask, -1 or 1, is taken at the top left pixel of each latent cell. A hole that holds no such pixel does not
-// exist for the model.
-func InpaintCondition(s *engine.Session, images, holes []float32, n, h, w int) (Condition, error) {
+// exist for the model. Tiles, unless nil, are how images too large for one run are encoded.
+func InpaintCondition(s *engine.Session, images, holes []float32, n, h, w int, tiles *TileConfig) (Condition, error) {
 	m := s.Model
 	if !CanInpaint(m) {
 		return Condition{}, exitcode.Errorf(exitcode.Usage, "%s: the model does not take a masked image; any model can keep a known region of the latent instead", m.Config.Path)
@@ -41,7 +41,12 @@ func InpaintCondition(s *engine.Session, images, holes []float32, n, h, w int) (
 			masked[i] = -1
 		}
 	}
-	z, err := f.Encode(masked, n, h, w, encode.Options{})
+	var z []float32
+	if tiles != nil {
+		z, err = f.EncodeTiles(masked, n, h, w, encode.Options{}, *tiles)
+	} else {
+		z, err = f.Encode(masked, n, h, w, encode.Options{})
+	}
 	if err != nil {
 		return Condition{}, err
 	}

@@ -1,12 +1,15 @@
 package sample
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
+	"github.com/ldm-batch/ldm-batch/internal/engine"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/golden"
 	"github.com/ldm-batch/ldm-batch/internal/nn/goldencase"
+	"github.com/ldm-batch/ldm-batch/internal/tile"
 )
 
 // rows repeats or cuts a condition of a reference case for n latents of h x w cells; what is concatenated is noise.
@@ -121,27 +124,58 @@ func TestFitTiles(t *testing.T) {
 		}
 		side := g.Multiple() * 40
 		r := Request{N: 1, H: side, W: side, Cond: f.cond}
-		full, err := g.Memory(r)
+		full, err := g.Needs(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if tiles, need, err := g.FitTiles(r, full); err != nil || tiles != nil || need != full {
-			t.Fatalf("full frame: %v, %d of %d, %v", tiles, need, full, err)
+		fit := func(r Request, limit int64) (*TileConfig, engine.Needs, error) {
+			return g.FitTiles(r, TileFit{Limit: limit, Overlap: -1})
 		}
-		tiles, need, err := g.FitTiles(r, full-1)
-		if err != nil || tiles == nil || need >= full {
-			t.Fatalf("one byte less: %+v, %d of %d, %v", tiles, need, full, err)
+		if tiles, need, err := fit(r, full.Total()); err != nil || tiles != nil || need != full {
+			t.Fatalf("full frame: %v, %+v of %+v, %v", tiles, need, full, err)
+		}
+		tiles, need, err := fit(r, full.Total()-1)
+		if err != nil || tiles == nil || need.Total() >= full.Total() {
+			t.Fatalf("one byte less: %+v, %+v of %+v, %v", tiles, need, full, err)
 		}
 		r.Tiles = tiles
-		if again, err := g.Memory(r); err != nil || again != need {
-			t.Errorf("%d, %v; promised %d", again, err, need)
+		if again, err := g.Needs(r); err != nil || again != need {
+			t.Errorf("%+v, %v; promised %+v", again, err, need)
 		}
-		if _, _, err := g.FitTiles(r, 1<<20); exitcode.Of(err) != exitcode.Data {
-			t.Errorf("1 MiB: %v", err)
+		if _, need, err := fit(r, 1<<20); exitcode.Of(err) != exitcode.Data || !errors.Is(err, tile.ErrTooLarge) || need.Total() <= 1<<20 {
+			t.Errorf("1 MiB: %+v, %v", need, err)
 		}
-		r.H++
-		if _, _, err := g.FitTiles(r, full); exitcode.Of(err) != exitcode.Usage {
+		odd := r
+		odd.H++
+		if _, _, err := fit(odd, full.Total()); exitcode.Of(err) != exitcode.Usage {
 			t.Errorf("an odd size: %v", err)
 		}
+
+		// The encoder counts where it runs.
+		r.Tiles = nil
+		known := r
+		known.Known = []float32{}
+		with, err := g.Needs(known)
+		if encoder, _ := g.first.EncodeNeeds(1, side, side, nil); err != nil || with.Total() <= full.Total() || !CanInpaint(f.session.Model) && with.FLOP != full.FLOP+encoder.FLOP {
+			t.Errorf("with a known region %+v, without %+v, %v", with, full, err)
+		}
+
+		// With memory for everything, tiles save the work of attention over a huge frame.
+		r.H, r.W = 16*side, 8*side
+		full, err = g.Needs(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tiles, need, err = fit(r, full.Total())
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case tiles == nil && 2*full.Attention > full.FLOP:
+			t.Errorf("a frame whose attention is %d of %d FLOP was not tiled", full.Attention, full.FLOP)
+		case tiles != nil && (2*need.FLOP >= full.FLOP || need.Total() > full.Total()):
+			t.Errorf("tiles %+v need %+v, the frame %+v", tiles, need, full)
+		}
+		t.Logf("tiles | %s | %dx%d: attention is %.2f of the frame's work; tiles %+v take %.3f of it", c.Name, r.H, r.W,
+			float64(full.Attention)/float64(full.FLOP), tiles, float64(need.FLOP)/float64(full.FLOP))
 	})
 }

@@ -71,29 +71,26 @@ func (t *Network) Run(in map[string][]float32, name string, images []Image, out 
 	return nil
 }
 
-// Memory is what Run takes beside weights, images and result.
-func (t *Network) Memory() (engine.Memory, error) {
-	forms := []struct {
-		n     int
-		norms nn.Norms
-	}{{t.n, nn.Norms{Given: t.pooled > 0}}}
-	if t.pooled > 0 {
-		forms = append(forms, forms[0])
-		forms[1].n, forms[1].norms = t.n*t.pooled, nn.Norms{Pool: t.pooled, Collect: true}
+// Needs is what Run takes beside weights, images and result.
+func (t *Network) Needs() (engine.Needs, error) {
+	tiles := t.grid.Len()
+	sum, err := t.needs(t.n, tiles, nn.Norms{Given: t.pooled > 0})
+	if err != nil || t.pooled == 0 {
+		return sum, err
 	}
-	var sum engine.Memory
-	for _, f := range forms {
-		g, err := t.build(f.n)
-		if err != nil {
-			return sum, err
-		}
-		m, err := engine.MemoryOf(g.WithNorms(f.norms))
-		if err != nil {
-			return sum, err
-		}
-		sum = sum.Beside(m)
+	batches := (tiles + t.pooled - 1) / t.pooled
+	m, err := t.needs(t.n*t.pooled, batches, nn.Norms{Pool: t.pooled, Collect: true})
+	return sum.Beside(m), err
+}
+
+// needs is what runs of one form of the network take.
+func (t *Network) needs(n, runs int, norms nn.Norms) (engine.Needs, error) {
+	g, err := t.build(n)
+	if err != nil {
+		return engine.Needs{}, err
 	}
-	return sum, nil
+	m, err := engine.NeedsOf(g.WithNorms(norms))
+	return m.Times(runs), err
 }
 
 // statistics is the moments of every norm over the whole images. Tiles of all parts of an image are normalised together, a batch
