@@ -28,11 +28,11 @@ var layers = []struct {
 	{"bench", []string{"+jobs", "+encode", "+sample", "+eval", "+io", "+internal"}},
 	{"examples", []string{"+jobs", "+io", "+internal"}},
 
-	{"jobs", []string{"jobs/spec", "encode", "sample", "+eval", "+io", "internal/demodata", "internal/page", "internal/engine", "internal/nn", "internal/plan", "internal/cpu",
-		"internal/cpu/kernel", "internal/gpu", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
+	{"jobs", []string{"jobs/spec", "encode", "encode/training", "sample", "sample/training", "internal/train", "+eval", "+io", "internal/demodata", "internal/page", "internal/engine", "internal/nn", "internal/plan", "internal/cpu",
+		"internal/cpu/kernel", "internal/gpu", "+internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"jobs/spec", []string{"internal/exitcode"}},
 
-	{"sample", []string{"encode", "internal/engine", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
+	{"sample", []string{"encode", "internal/engine", "internal/ir", "internal/plan", "internal/train", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"eval", []string{"internal/page", "io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode", "io/preprocess", "internal/plan"}},
 	{"encode", []string{"internal/engine", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/exitcode"}},
 
@@ -44,6 +44,7 @@ var layers = []struct {
 	{"internal/plan", []string{"internal/ir", "internal/exitcode"}},
 	{"internal/ir", nil},
 	{"internal/weights", []string{"internal/exitcode"}},
+	{"internal/train", []string{"+internal/weights", "internal/exitcode"}},
 	{"internal/patch", []string{"internal/exitcode"}},
 	{"internal/tile", []string{"internal/engine", "internal/nn", "internal/exitcode"}},
 	{"internal/wordpiece", []string{"internal/exitcode"}},
