@@ -27,8 +27,8 @@ var about = map[string]string{
 	"spec.model.weights":    "which weights of the U-Net: ema takes their moving average, raw the others, auto what the configuration's use_ema says",
 	"spec.model.sha256":     "expected SHA-256 of the model file, 64 hexadecimal digits; the job fails when it differs",
 
-	"spec.input.path":        "Parquet files or a folder of pictures: a file, a folder, a glob, or several separated by commas",
-	"spec.input.image":       "column of the images; found by its type when empty",
+	"spec.input.path":        "what to read: Parquet and Arrow files, folders of pictures, zip and tar files of pictures; a file, a folder, a glob, or several separated by commas",
+	"spec.input.image":       "column of the images, found by its type when empty; of pictures, their extension (tasks that read images)",
 	"spec.input.id":          "column of the rows' ids; file name and row when empty",
 	"spec.input.label":       "column of the labels; the class label that the file declares, or a column named label, when empty",
 	"spec.input.columns":     "further columns to copy to the output",
@@ -75,7 +75,8 @@ var about = map[string]string{
 	"spec.sampler.guidance_rescale":  "how far guided predictions get the standard deviation of conditional ones, 0 not to 1 fully",
 	"spec.sampler.guidance_interval": "guide only at times within these fractions of the process, such as 0.2,0.8; empty guides everywhere",
 
-	"spec.sampler.reuse.every": "compute the deep part of the U-Net in every N-th step only and reuse it between: faster and approximate; 1 is exact",
+	"spec.sampler.reuse.every":  "compute the deep part of the U-Net in every N-th step only and reuse it between: faster and approximate; 1 is exact",
+	"spec.sampler.reuse.branch": "skip connection at which the U-Net is cut for reuse: 0 the outermost, which saves most",
 
 	"spec.eval.generated":        "pictures to score: folders, archives, Parquet or Arrow files, finished output folders, .npz with arr_0; several separated by commas",
 	"spec.eval.reference":        "what they are compared with: pictures likewise, or a file of statistics (ours, or .npz of pytorch-fid, clean-fid and the ADM suite, or a cache of torch-fidelity)",
@@ -95,6 +96,34 @@ var about = map[string]string{
 	"spec.eval.fail_if":          "conditions such as fid>12.5 under which the job fails with exit code 65, after its result is written",
 	"spec.eval.save_stats":       "file to write the statistics of the generated pictures to: .arrow, ours, or .npz, mu and sigma",
 
+	"spec.train.stage":            "first-stage: an autoencoder; diffusion: the U-Net and, where the configuration says so, the conditioner, on latents",
+	"spec.train.first_stage":      "model file of the first stage, when spec.model.checkpoint does not bring it (stage diffusion)",
+	"spec.train.perceptual":       "VGG16 weights and LPIPS heads, two files separated by a comma, or none for no perceptual loss (stage first-stage)",
+	"spec.train.latent":           "column of latents that a job of kind Encode wrote, to train on instead of images (stage diffusion)",
+	"spec.train.steps":            "steps of the optimiser",
+	"spec.train.batch":            "samples that are computed together",
+	"spec.train.accumulate":       "batches whose gradients make one step",
+	"spec.train.learning_rate":    "learning rate; 0 is base_learning_rate of the configuration times batch times accumulate, as the reference scales it",
+	"spec.train.schedule":         "constant, linear or cosine to final_rate at the last step, or the scheduler_config of the model's configuration",
+	"spec.train.warmup":           "first steps, on which the learning rate grows linearly from 0",
+	"spec.train.final_rate":       "share of the learning rate that is left at the last step (schedules linear and cosine)",
+	"spec.train.weight_decay":     "decoupled weight decay of AdamW (stage diffusion)",
+	"spec.train.clip":             "largest norm of the gradient; 0 does not clip",
+	"spec.train.ema":              "decay of the moving average of the U-Net, with the reference's warm-up; 0 keeps none (stage diffusion)",
+	"spec.train.shuffle":          "rows that are mixed at a time; the blocks they are read in come from all over the input",
+	"spec.train.drop":             "share of the samples that are trained without their class or caption, for guidance (stage diffusion)",
+	"spec.train.min_snr":          "gamma of min-SNR weighting, such as 5; 0 is without (stage diffusion)",
+	"spec.train.offset_noise":     "standard deviation of a shift of a sample's noise, such as 0.1; 0 is without (stage diffusion)",
+	"spec.train.degradation":      "how the small picture is made, such as pil_bicubic (models for super-resolution)",
+	"spec.train.vocab":            "vocab.txt of bert-base-uncased (models conditioned on captions)",
+	"spec.train.validation":       "rows to validate with, named as input.path is",
+	"spec.train.validation_rows":  "how many of them, from the first on",
+	"spec.train.validate_every":   "steps between validations; 0 never validates",
+	"spec.train.checkpoint_every": "steps between checkpoints",
+	"spec.train.keep_best":        "checkpoints with the lowest validation loss that are kept beside the last one",
+	"spec.train.log_every":        "steps between lines of the log of losses",
+	"spec.train.resume":           "auto goes on from the last checkpoint of the output folder; never starts again",
+
 	"spec.output.path":          "folder that the job writes",
 	"spec.output.rows_per_part": "rows in each part",
 	"spec.output.compression":   "compression of the parts",
@@ -102,8 +131,8 @@ var about = map[string]string{
 	"spec.output.format":        "format of generated images",
 	"spec.output.quality":       "quality of jpeg",
 	"spec.output.layout":        "arrow: images in the parts; tree: image files below images/ with the names of the input, and parts that name them",
-	"spec.output.alpha":         "keep: the source's alpha is put back; matte: the source is laid on output.matte first; drop: ignored",
-	"spec.output.matte":         "color under transparent pixels, also of jpeg, which has no alpha",
+	"spec.output.alpha":         "keep: the source's alpha is put back, or matted for jpeg, which has none; matte: the source is laid on output.matte first; drop: ignored",
+	"spec.output.matte":         "color under transparent pixels",
 	"spec.output.metadata":      "keep: color profile and EXIF of the source are written again, the orientation reset; drop",
 
 	"spec.compute.device":    "where to compute; auto takes what there is",
@@ -114,7 +143,11 @@ var about = map[string]string{
 
 	"spec.limits.max_bad_rows": "rows that may fail before the job does: a number or a share such as 1%",
 	"spec.limits.max_pixels":   "largest picture that is decoded, in pixels",
-	"spec.limits.memory":       "most that rows between input and output may take",
+	"spec.limits.memory":       "most memory that a run takes beside the model's weights and the reader's pages; an image that needs more is tiled, or its row fails",
+
+	"spec.limits.tile.size":    "side of the tiles that large images are computed in: auto as large as the memory allows, 0 never, or a number of latent cells",
+	"spec.limits.tile.overlap": "of neighbouring tiles, at most a third of their side; auto is a quarter",
+	"spec.limits.tile.norm":    "statistics of normalisations: of the whole image, in a pass of its own, or of each tile, faster and with visible seams",
 }
 
 // allowed are values that another package checks.
@@ -139,19 +172,36 @@ var between = map[string]struct{ min, max int }{
 	"spec.sample.rows":      {min: 1},
 	"spec.sample.strength":  {0, 1},
 
-	"spec.sampler.reuse.every":  {min: 1},
-	"spec.sampler.steps":        {min: 1},
-	"spec.sampler.eta":          {0, 1},
-	"spec.sampler.temperature":  {min: 0},
-	"spec.eval.neighbours":      {min: 0},
-	"spec.eval.max_features":    {min: 100},
-	"spec.eval.border":          {min: 0},
-	"spec.output.rows_per_part": {1, 1 << 20},
-	"spec.output.quality":       {1, 100},
-	"spec.compute.batch":        {1, 4096},
-	"spec.compute.threads":      {0, 1024},
-	"spec.compute.seed":         {min: 0},
-	"spec.limits.max_pixels":    {min: 1},
+	"spec.sampler.reuse.every":    {min: 1},
+	"spec.sampler.reuse.branch":   {min: 0},
+	"spec.sampler.steps":          {min: 1},
+	"spec.sampler.eta":            {0, 1},
+	"spec.sampler.temperature":    {min: 0},
+	"spec.eval.neighbours":        {min: 0},
+	"spec.eval.max_features":      {min: 100},
+	"spec.eval.border":            {min: 0},
+	"spec.train.steps":            {min: 1},
+	"spec.train.batch":            {1, 4096},
+	"spec.train.accumulate":       {1, 1 << 16},
+	"spec.train.learning_rate":    {min: 0},
+	"spec.train.warmup":           {min: 0},
+	"spec.train.final_rate":       {0, 1},
+	"spec.train.weight_decay":     {min: 0},
+	"spec.train.clip":             {min: 0},
+	"spec.train.shuffle":          {min: 1},
+	"spec.train.min_snr":          {min: 0},
+	"spec.train.offset_noise":     {0, 1},
+	"spec.train.validation_rows":  {min: 1},
+	"spec.train.validate_every":   {min: 0},
+	"spec.train.checkpoint_every": {min: 1},
+	"spec.train.keep_best":        {min: 0},
+	"spec.train.log_every":        {min: 1},
+	"spec.output.rows_per_part":   {1, 1 << 20},
+	"spec.output.quality":         {1, 100},
+	"spec.compute.batch":          {1, 4096},
+	"spec.compute.threads":        {0, 1024},
+	"spec.compute.seed":           {min: 0},
+	"spec.limits.max_pixels":      {min: 1},
 }
 
 // key is one key of the job file as the documentation sees it.
@@ -198,6 +248,8 @@ func (k key) typeName() string {
 		return "pixels"
 	case reflect.TypeOf(Size(0)):
 		return "bytes"
+	case reflect.TypeOf(Cells(0)):
+		return "latent cells, auto"
 	case reflect.TypeOf(Budget{}):
 		return "rows or %"
 	}

@@ -26,6 +26,7 @@ type Spec struct {
 	Sample     Sample     `yaml:"sample"`
 	Sampler    Sampler    `yaml:"sampler"`
 	Eval       Eval       `yaml:"eval"`
+	Train      Train      `yaml:"train"`
 	Output     Output     `yaml:"output"`
 	Compute    Compute    `yaml:"compute"`
 	Limits     Limits     `yaml:"limits" op:"true"`
@@ -107,7 +108,8 @@ type Sampler struct {
 
 // Reuse says how often the deep part of the U-Net is computed; the steps between take it from the last time. Approximate.
 type Reuse struct {
-	Every int `yaml:"every"`
+	Every  int `yaml:"every"`
+	Branch int `yaml:"branch"` // at which the network is cut, 0 the outermost
 }
 
 // Output is the folder that a job writes, and the form of its parts.
@@ -138,6 +140,14 @@ type Limits struct {
 	MaxBadRows Budget `yaml:"max_bad_rows"`
 	MaxPixels  int    `yaml:"max_pixels"`
 	Memory     Size   `yaml:"memory"`
+	Tile       Tile   `yaml:"tile"`
+}
+
+// Tile says how images that are too large for one frame are cut, in latent cells.
+type Tile struct {
+	Size    Cells  `yaml:"size"`    // Auto, or 0 for never
+	Overlap Cells  `yaml:"overlap"` // Auto is a quarter of the size
+	Norm    string `yaml:"norm" enum:"global,tile"`
 }
 
 // Default returns the defaults of every kind.
@@ -152,9 +162,13 @@ func Default() Job {
 			Sample:     Sample{PerClass: 1, Inpaint: "auto", Strength: 0.75},
 			Sampler:    Sampler{Name: "ddim", Steps: 50, Guidance: 1, Spacing: "uniform", Temperature: 1, Reuse: Reuse{Every: 1}},
 			Eval:       Eval{Metrics: []string{"fid"}, Protocol: "torch-fidelity", Extractor: Extractor{Name: "inception"}, MaxFeatures: 50000, Plane: "rgb"},
-			Output:     Output{RowsPerPart: 1024, Compression: "none", LatentLayout: "list", Format: "png", Quality: 95, Layout: "arrow", Alpha: "keep", Matte: "#ffffff", Metadata: "keep"},
-			Compute:    Compute{Device: "auto", Precision: "fp32", Batch: 8, Seed: 23},
-			Limits:     Limits{MaxBadRows: Budget{Percent: 1}, MaxPixels: 178956970, Memory: 8 << 30},
+			Train: Train{
+				Batch: 8, Accumulate: 1, Schedule: "constant", WeightDecay: 0.01, EMA: 0.9999, Shuffle: 4096,
+				ValidationRows: 256, CheckpointEvery: 1000, KeepBest: 1, LogEvery: 10, Resume: "auto",
+			},
+			Output:  Output{RowsPerPart: 1024, Compression: "none", LatentLayout: "list", Format: "png", Quality: 95, Layout: "arrow", Alpha: "keep", Matte: "#ffffff", Metadata: "keep"},
+			Compute: Compute{Device: "auto", Precision: "fp32", Batch: 8, Seed: 23},
+			Limits:  Limits{MaxBadRows: Budget{Percent: 1}, MaxPixels: 178956970, Memory: 8 << 30, Tile: Tile{Size: Auto, Overlap: Auto, Norm: "global"}},
 		},
 	}
 }

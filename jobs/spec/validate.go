@@ -9,7 +9,7 @@ import (
 )
 
 // Kinds of jobs that this version runs.
-var runnable = []string{"Encode", "Sample", "Eval"}
+var runnable = []string{"Encode", "Sample", "Eval", "Train"}
 
 // Tasks of kind Sample.
 var tasks = []string{"class", "uncond", "superres", "inpaint", "text", "layout", "semantic", "img2img"}
@@ -24,13 +24,15 @@ func (r *Resolved) Validate() error {
 	}{
 		{r.Kind == "", "kind", "missing; one of " + strings.Join(runnable, ", ")},
 		{r.Kind != "" && !slices.Contains(runnable, r.Kind), "kind", fmt.Sprintf("%s is not available in this version; available: %s", r.Kind, strings.Join(runnable, ", "))},
-		{s.Model.Checkpoint == "" && r.Kind != "Eval", "spec.model.checkpoint", "missing"},
+		{s.Model.Checkpoint == "" && r.Kind != "Eval" && r.Kind != "Train", "spec.model.checkpoint", "missing"},
 		{s.Model.Config == "" && r.Kind != "Eval", "spec.model.config", "missing"},
 		{s.Model.SHA256 != "" && len(s.Model.SHA256) != 64, "spec.model.sha256", "not 64 hexadecimal digits"},
 		{s.Output.Path == "", "spec.output.path", "missing"},
 		{s.Output.RowsPerPart < 1 || s.Output.RowsPerPart > 1<<20, "spec.output.rows_per_part", "not in 1..1048576"},
 		{s.Sample.Strength < 0 || s.Sample.Strength > 1, "spec.sample.strength", "not in [0, 1]"},
 		{s.Sampler.Reuse.Every < 1, "spec.sampler.reuse.every", "not at least 1"},
+		{s.Sampler.Reuse.Branch < 0, "spec.sampler.reuse.branch", "negative"},
+		{s.Limits.Tile.Size > 0 && 3*s.Limits.Tile.Overlap > s.Limits.Tile.Size, "spec.limits.tile.overlap", "more than a third of spec.limits.tile.size"},
 		{s.Output.Quality < 1 || s.Output.Quality > 100, "spec.output.quality", "not in 1..100"},
 		{s.Compute.Batch < 1 || s.Compute.Batch > 4096, "spec.compute.batch", "not in 1..4096"},
 		{s.Compute.Threads < 0 || s.Compute.Threads > 1024, "spec.compute.threads", "not in 0..1024 (0: every processor)"},
@@ -50,6 +52,8 @@ func (r *Resolved) Validate() error {
 		return r.validateSample()
 	case "Eval":
 		return r.validateEval()
+	case "Train":
+		return r.validateTrain()
 	}
 	return nil
 }
