@@ -49,7 +49,7 @@ func Tensors(t testing.TB, path string) []Tensor {
 	return all
 }
 
-// Values returns the entry as float64; its type must be U8, F32 or F64.
+// Values returns the entry as float64; its type must be U8, I64, F32 or F64.
 func (e Tensor) Values(t testing.TB) []float64 {
 	t.Helper()
 	var v []float64
@@ -65,6 +65,10 @@ func (e Tensor) Values(t testing.TB) []float64 {
 	case "F64":
 		for i := 0; i < len(e.Data); i += 8 {
 			v = append(v, math.Float64frombits(binary.LittleEndian.Uint64(e.Data[i:])))
+		}
+	case "I64":
+		for i := 0; i < len(e.Data); i += 8 {
+			v = append(v, float64(int64(binary.LittleEndian.Uint64(e.Data[i:]))))
 		}
 	default:
 		t.Fatalf("%s: type %s", e.Name, e.DType)

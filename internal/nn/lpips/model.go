@@ -1,0 +1,184 @@
+package lpips
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/ir"
+	"github.com/ldm-batch/ldm-batch/internal/weights"
+)
+
+// Model is the weights of the network. It implements plan.WeightSource.
+type Model struct {
+	Files []File // that it came from, when opened by [Open]
+
+	prefix  string
+	tensors map[string]*weights.Tensor // by the names of [Keys] without prefix; the scaling layer is not in it
+	open    []*weights.File
+}
+
+// File is a file that weights came from.
+type File struct{ Path, SHA256 string }
+
+// Open opens the weights in files, which together must hold the convolutions of VGG16 and the heads of the distance: the state
+// dict of torchvision's vgg16 (features.0.weight, ...; its classifier is not used) beside that of the heads
+// (lin0.model.1.weight, ...), or one file with the state dict of the whole distance, or a checkpoint of a first stage, which holds
+// it under "loss.perceptual_loss.".
+func Open(paths ...string) (*Model, error) {
+	if len(paths) == 0 {
+		return nil, exitcode.Errorf(exitcode.Usage, "perceptual distance: no file of weights")
+	}
+	var open []*weights.File
+	var files []File
+	closeAll := func() {
+		for _, f := range open {
+			f.Close()
+		}
+	}
+	for _, path := range paths {
+		digest, _, err := weights.SHA256(path)
+		if err != nil {
+			closeAll()
+			return nil, err
+		}
+		f, err := weights.Open(path, weights.Limits{})
+		if err != nil {
+			closeAll()
+			return nil, err
+		}
+		open, files = append(open, f), append(files, File{path, digest})
+	}
+	m, err := Bind(open...)
+	if err != nil {
+		closeAll()
+		return nil, fmt.Errorf("%s: %w", strings.Join(paths, ", "), err)
+	}
+	m.open, m.Files = open, files
+	return m, nil
+}
+
+// prefixes are what may stand before the names of the state dict in a file.
+var prefixes = []string{"", "loss.perceptual_loss.", "perceptual_loss.", "first_stage_model.loss.perceptual_loss."}
+
+// Bind takes the weights of open files; see [Open].
+func Bind(files ...*weights.File) (*Model, error) {
+	m := &Model{tensors: map[string]*weights.Tensor{}}
+	var bad weights.MismatchError
+	for _, k := range Keys("") {
+		t := find(files, k.Name)
+		switch {
+		case k.Name == shiftKey || k.Name == scaleKey:
+			if t == nil {
+				continue
+			}
+			v, err := t.Values()
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Equal(v, constant(k.Name)) {
+				return nil, exitcode.Errorf(exitcode.Data, "perceptual distance: %s is %v, want %v", k.Name, v, constant(k.Name))
+			}
+		case t == nil:
+			bad.Missing = append(bad.Missing, strings.Join(names(k.Name), " or "))
+		case !slices.Equal(t.Shape, k.Shape):
+			bad.Shape = append(bad.Shape, fmt.Sprintf("%s: %v, want %v", t.Name, t.Shape, k.Shape))
+		default:
+			m.tensors[k.Name] = t
+		}
+	}
+	if len(bad.Missing)+len(bad.Shape) > 0 {
+		return nil, exitcode.With(exitcode.Data, fmt.Errorf("perceptual distance: %w", &bad))
+	}
+	return m, nil
+}
+
+// names are what an entry is called in files, its own name first.
+func names(key string) []string {
+	rest, ok := strings.CutPrefix(key, "net.slice")
+	if !ok {
+		return []string{key}
+	}
+	return []string{key, "features" + rest[1:]}
+}
+
+func find(files []*weights.File, key string) *weights.Tensor {
+	for _, f := range files {
+		for _, name := range names(key) {
+			for _, p := range prefixes {
+				if t, ok := f.Lookup(p + name); ok {
+					return t
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func constant(key string) []float32 {
+	switch key {
+	case shiftKey:
+		return shift
+	case scaleKey:
+		return scale
+	}
+	return nil
+}
+
+// Prefixed is the same weights under names with a prefix, for graphs that use one. It needs no Close of its own.
+func (m *Model) Prefixed(prefix string) *Model {
+	return &Model{Files: m.Files, prefix: prefix, tensors: m.tensors}
+}
+
+// Close closes the files of a model that came from [Open].
+func (m *Model) Close() error {
+	var first error
+	for _, f := range m.open {
+		if err := f.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	m.open = nil
+	return first
+}
+
+// Params lists the state dict; see [Keys].
+func (m *Model) Params() []ir.Param { return Keys(m.prefix) }
+
+// Load writes a weight into dst.
+func (m *Model) Load(name string, dst []float32) error {
+	key, ok := strings.CutPrefix(name, m.prefix)
+	if v := constant(key); ok && v != nil {
+		if len(dst) != len(v) {
+			return fmt.Errorf("weight %s has %d values, want %d", name, len(v), len(dst))
+		}
+		copy(dst, v)
+		return nil
+	}
+	t, bound := m.tensors[key]
+	if !ok || !bound {
+		return fmt.Errorf("no weight %s in the perceptual distance", name)
+	}
+	return t.Float32(dst)
+}
+
+// View returns a weight without a copy where its storage allows it.
+func (m *Model) View(name string) ([]float32, bool) {
+	key, ok := strings.CutPrefix(name, m.prefix)
+	if v := constant(key); ok && v != nil {
+		return slices.Clone(v), true
+	}
+	t, bound := m.tensors[key]
+	if !ok || !bound {
+		return nil, false
+	}
+	return t.View()
+}
+
+// Release says that a weight will not be read soon.
+func (m *Model) Release(name string) {
+	if key, ok := strings.CutPrefix(name, m.prefix); ok && m.tensors[key] != nil {
+		m.tensors[key].Release()
+	}
+}
