@@ -4,13 +4,16 @@ package plan
 func deadCode(l *lowering) error {
 	for {
 		u := l.users()
-		gone := map[*Step]bool{}
+		gone, dead := map[*Step]bool{}, false
 		for _, s := range l.plan.Steps {
-			if s.Out.Root().Place == Arena && len(u[s.Out.Root()]) == 0 {
-				gone[s] = true
+			read := false
+			for _, v := range s.outputs() {
+				read = read || v.Root().Place != Arena || len(u[v.Root()]) > 0
 			}
+			gone[s] = !read
+			dead = dead || !read
 		}
-		if len(gone) == 0 {
+		if !dead {
 			return nil
 		}
 		l.remove(gone)
@@ -20,20 +23,31 @@ func deadCode(l *lowering) error {
 // cost counts the floating-point operations of the products, as multiplications and additions of the direct algorithm.
 func cost(l *lowering) error {
 	for _, s := range l.plan.Steps {
-		switch s.Kind {
-		case Conv:
-			s.FLOP = 2 * int64(s.Out.Elems()) * int64(s.Weights[0].Elems()/s.Weights[0].Shape[0])
-		case Linear:
-			for _, w := range s.Weights {
-				s.FLOP += 2 * int64(s.Out.Rows()) * int64(w.Elems())
-			}
-		case Attention:
-			q, k := s.In[0], s.In[1]
-			s.FLOP = 4 * int64(q.Elems()) * int64(k.Shape[1])
-		case CodeIndex, Quantize:
-			s.FLOP = 2 * int64(s.In[0].Rows()) * int64(s.Weights[0].Elems())
-		}
+		s.FLOP = s.flop()
 		l.plan.FLOP += s.FLOP
 	}
 	return nil
+}
+
+func (s *Step) flop() int64 {
+	var n int64
+	switch s.Kind {
+	case Conv:
+		n = 2 * int64(s.Out.Elems()) * int64(s.Weights[0].Elems()/s.Weights[0].Shape[0])
+	case Linear:
+		for _, w := range s.Weights {
+			n += 2 * int64(s.Out.Rows()) * int64(w.Elems())
+		}
+	case ConvGradInput:
+		n = 2 * int64(s.In[0].Elems()) * int64(s.Weights[0].Elems()/s.Weights[0].Shape[0])
+	case ConvGradWeight, LinearGradWeight:
+		n = 2 * int64(s.In[1].Rows()) * int64(s.Out.Elems())
+	case Attention:
+		n = 4 * int64(s.In[0].Elems()) * int64(s.In[1].Shape[1])
+	case AttentionGrad: // two products again, and four of their gradients
+		n = 10 * int64(s.In[0].Elems()) * int64(s.In[1].Shape[1])
+	case CodeIndex, Quantize:
+		n = 2 * int64(s.In[0].Rows()) * int64(s.Weights[0].Elems())
+	}
+	return n
 }

@@ -62,7 +62,7 @@ func (l *lowering) projection(u map[*Value][]*Step, a *Step, operand int) *Step 
 
 // plainLinear says that a product has one weight and nothing fused but its bias.
 func plainLinear(p *Step) bool {
-	return len(p.Weights) == 1 && p.Residual == nil && p.SampleBias == nil && p.Act == NoAct && !p.GEGLU
+	return len(p.Weights) == 1 && p.Residual == nil && p.SampleBias == nil && p.Act == NoAct && !p.GEGLU && !p.Transposed
 }
 
 // foldable says that all four projections are square and q, k and v have one input.

@@ -20,7 +20,7 @@ func collapseOpt(l *lowering) error {
 			continue
 		}
 		lin := sole(u, b.Out)
-		if lin == nil || lin.Kind != Linear || lin.In[0].Root() != b.Out || !whole(lin.In[0]) {
+		if lin == nil || lin.Kind != Linear || lin.Transposed || lin.In[0].Root() != b.Out || !whole(lin.In[0]) {
 			continue
 		}
 		small := l.value(lin.Name, Arena, []int{lin.Out.Shape[0], 1, lin.Out.Cols()})
@@ -57,7 +57,7 @@ func fuseNormOpt(l *lowering) error {
 		if s.Kind != GroupNorm {
 			continue
 		}
-		if m := sole(u, s.Out); m != nil && m.Kind == Modulate && m.In[0] == s.Out && l.before(m.In[1], s) {
+		if m := sole(u, s.Out); m != nil && !s.Batch && m.Kind == Modulate && m.In[0] == s.Out && l.before(m.In[1], s) {
 			s.ScaleShift, s.Name = m.In[1], m.Name
 			l.take(s, m, gone)
 		}
@@ -75,7 +75,7 @@ func fuseGEGLUOpt(l *lowering) error {
 	u := l.users()
 	gone := map[*Step]bool{}
 	for _, s := range l.plan.Steps {
-		if s.Kind != Linear || len(s.Weights) != 1 {
+		if s.Kind != Linear || len(s.Weights) != 1 || s.Transposed {
 			continue
 		}
 		if g := sole(u, s.Out); g != nil && g.Kind == GEGLU {

@@ -15,12 +15,15 @@ var passes = []struct {
 	{"import", importProgram},              // one step for each operation; token views; 1x1 convolutions become Linear
 	{"collapse-single-token", collapseOpt}, // attention over one key is that key's value
 	{"fold-single-head", foldOpt},          // one head needs two products of its input, not four
+	{"fuse-gradients", fuseGradientsOpt},   // one pass over the data for what has one pass forward
 	{"fuse-norm", fuseNormOpt},             // GroupNorm, modulation and SiLU in one pass over the data
 	{"fuse-geglu", fuseGEGLUOpt},           // the gate is applied while the product is still in registers
 	{"fuse-upsample", fuseUpsampleOpt},     // a convolution reads the doubled image without writing it
 	{"fuse-epilogue", fuseEpilogueOpt},     // bias per sample, activation and residual in the product's epilogue
 	{"merge-projections", mergeOpt},        // q, k and v of one input in one product
 	{"dead-code", deadCode},                // steps whose result nobody reads
+	{"direct-gradients", directOpt},        // gradients of weights go where they are added up
+	{"recompute", recompute},               // a smaller arena for more work, where there is a budget
 	{"cost", cost},                         // floating-point operations
 	{"arena", arena},                       // in-place outputs, lifetimes, offsets
 }
@@ -34,9 +37,25 @@ func Passes() []string {
 	return names
 }
 
-// Lower turns a program into a plan.
-func Lower(p *ir.Program) (*Plan, error) {
-	l := &lowering{prog: p, plan: &Plan{Name: p.Name}}
+// Options say what a plan is for, beside outputs.
+type Options struct {
+	// Gradients names, for each of the last outputs of the program, the parameter whose gradient it is. Such outputs are no ports:
+	// they are added to the gradients of the parameters.
+	Gradients []string
+	// Budget is the size of the arena in bytes above which values are given up and computed again, so far as that helps; 0 is no
+	// limit.
+	Budget int64
+}
+
+// Lower turns a program into a plan that computes its outputs.
+func Lower(p *ir.Program) (*Plan, error) { return LowerFor(p, Options{}) }
+
+// LowerFor turns a program into a plan.
+func LowerFor(p *ir.Program, o Options) (*Plan, error) {
+	if len(o.Gradients) > len(p.Outputs) {
+		return nil, fmt.Errorf("plan %s: %d gradients of %d outputs", p.Name, len(o.Gradients), len(p.Outputs))
+	}
+	l := &lowering{prog: p, options: o, plan: &Plan{Name: p.Name}}
 	for _, pass := range passes {
 		if err := pass.run(l); err != nil {
 			return nil, fmt.Errorf("plan %s: %s: %w", p.Name, pass.name, err)
@@ -47,9 +66,10 @@ func Lower(p *ir.Program) (*Plan, error) {
 
 // lowering is the state that passes work on.
 type lowering struct {
-	prog *ir.Program
-	plan *Plan
-	next int
+	prog    *ir.Program
+	options Options
+	plan    *Plan
+	next    int
 }
 
 func (l *lowering) value(name string, place Place, shape []int) *Value {

@@ -4,10 +4,11 @@ package plan
 type Place uint8
 
 const (
-	Arena  Place = iota // in the arena, at Offset
-	Param               // a weight, by Name
-	Input               // handed in by the caller, row-major in the logical shape (NCHW)
-	Output              // handed out to the caller, row-major in the logical shape (NCHW)
+	Arena    Place = iota // in the arena, at Offset
+	Param                 // a weight, by Name
+	Input                 // handed in by the caller, row-major in the logical shape (NCHW)
+	Output                // handed out to the caller, row-major in the logical shape (NCHW)
+	Gradient              // the gradient of a parameter, by Name: what is computed is added to it
 )
 
 // Value is one tensor of a plan. Shape is logical (NCHW for rank 4); in the arena rank 4 is stored NHWC.
@@ -17,6 +18,9 @@ type Value struct {
 	Shape  []int
 	Place  Place
 	Offset int // in floats from the arena's start; arena values only
+
+	// Flat says that a value of rank 4 is row-major in its logical shape: convolution weights and their gradients.
+	Flat bool
 
 	// Product, for a parameter that no file holds, says how to compute it from others.
 	Product *Product
@@ -28,8 +32,6 @@ type Value struct {
 	RowStride int // floats from one row to the next, 0: as Base
 
 	producer *Step
-	first    int // index of the step that writes it
-	last     int // index of the last step that reads it
 }
 
 // Product is the matrix product of two parameters: A B, or A^T B, where A has the given shape (rows, cols). With a vector B
@@ -54,7 +56,9 @@ func (v *Value) Cols() int {
 	case 0:
 		return 1
 	case 4:
-		return v.Shape[1]
+		if !v.Flat {
+			return v.Shape[1]
+		}
 	}
 	return v.Shape[len(v.Shape)-1]
 }
@@ -90,96 +94,6 @@ func (v *Value) Start() int {
 	return off
 }
 
-// Kind names what a step computes.
-type Kind string
-
-// The step kinds. In holds the operands in the order given; shapes as in package ir.
-const (
-	Conv           Kind = "conv"            // x; Weights: w (OIHW)
-	Linear         Kind = "linear"          // x; Weights: one or more (O, C) parts side by side; also 1x1 convolutions
-	GroupNorm      Kind = "group_norm"      // x; Weights: gamma, beta; Moments; ScaleShift; SiLU
-	GroupMoments   Kind = "group_moments"   // x (N,C,H,W); window (N,4)
-	PoolMoments    Kind = "pool_moments"    // moments (N,2 Groups); weights (N); Groups: samples of a run
-	LayerNorm      Kind = "layer_norm"      // x; Weights: gamma, beta
-	Attention      Kind = "attention"       // q, k, v
-	SiLU           Kind = "silu"            // x
-	GELU           Kind = "gelu"            // x
-	ReLU           Kind = "relu"            // x
-	GEGLU          Kind = "geglu"           // x
-	Scale          Kind = "scale"           // x
-	Add            Kind = "add"             // a, b, ...
-	AddSample      Kind = "add_sample"      // x (N,C,H,W) or (N,T,C); v (N,C)
-	AddRows        Kind = "add_rows"        // x (N,T,C); p (T,C)
-	Modulate       Kind = "modulate"        // x (N,C,H,W); s (N,2C)
-	Concat         Kind = "concat"          // a, b, ... on channels
-	Slice          Kind = "slice"           // x; columns From..To
-	Upsample       Kind = "upsample"        // x
-	AvgPool        Kind = "avg_pool"        // x
-	AvgPool3       Kind = "avg_pool3"       // x
-	MaxPool        Kind = "max_pool"        // x; Window
-	PixelMean      Kind = "pixel_mean"      // x (N,C,H,W), to (N,C)
-	Embed          Kind = "embed"           // ids; Weights: table
-	TimeEmbedding  Kind = "time_embedding"  // t
-	CodeIndex      Kind = "code_index"      // z; Weights: codebook
-	Quantize       Kind = "quantize"        // z; Weights: codebook
-	GaussianSample Kind = "gaussian_sample" // moments, noise
-	Broadcast      Kind = "broadcast"       // v (N,1,C) to (N,T,C)
-	Load           Kind = "load"            // input port to arena (NCHW to NHWC)
-	Store          Kind = "store"           // arena to output port (NHWC to NCHW)
-)
-
-// Act is an activation fused into a step's output.
-type Act uint8
-
-const (
-	NoAct Act = iota
-	ActSiLU
-	ActGELU
-	ActReLU
-)
-
-// Window describes the geometry of a convolution or a pooling.
-type Window struct {
-	KH, KW, Stride, Top, Left int
-	Upsample                  bool // the input is read as its nearest-neighbour doubling
-}
-
-// Step is one kernel call: Out = act(kernel(In, Weights) + Bias + SampleBias) + Residual, where the kind has these parts.
-type Step struct {
-	Kind    Kind
-	Name    string // the graph operation it ends with
-	In      []*Value
-	Weights []*Value
-	Bias    []*Value // nil, or one per weight part, of which some may be nil
-	Out     *Value
-
-	SampleBias *Value // (N, C): one row for each sample
-	Residual   *Value // same shape as Out
-	ScaleShift *Value // (N, 2C): GroupNorm only
-	Moments    *Value // (N, 2 Groups): GroupNorm with statistics from elsewhere
-	Act        Act
-	SiLU       bool // GroupNorm: SiLU on the way out
-	GEGLU      bool // Linear: the output is value * GELU(gate) of a twice as wide product
-
-	Window        Window
-	Heads, Groups int
-	QKVHead       [4]int // Attention: distance between heads of q, k, v, o in floats
-	Eps, Factor   float64
-	From, To      int
-	FLOP          int64
-}
-
-// operands lists every arena or port value the step reads.
-func (s *Step) operands() []*Value {
-	vs := append([]*Value(nil), s.In...)
-	for _, v := range []*Value{s.SampleBias, s.Residual, s.ScaleShift, s.Moments} {
-		if v != nil {
-			vs = append(vs, v)
-		}
-	}
-	return vs
-}
-
 // Plan is a lowered program.
 type Plan struct {
 	Name       string
@@ -187,8 +101,9 @@ type Plan struct {
 	Inputs     []*Value
 	Outputs    []*Value
 	Params     []*Value
-	ArenaElems int // arena size in floats
-	NaiveElems int // what the arena would be without reuse
+	Gradients  []*Value // of parameters, added up by steps
+	ArenaElems int      // arena size in floats
+	NaiveElems int      // what the arena would be without reuse
 	FLOP       int64
 }
 
@@ -202,10 +117,24 @@ type WeightSource interface {
 	Release(name string)
 }
 
+// Parameters is a WeightSource of which tensors change between runs and have gradients.
+type Parameters interface {
+	WeightSource
+	// Version grows with every change of a tensor; 0 means that it never changes. A tensor that does has a view, in memory of
+	// [Arithmetic.Alloc], which is where the changes are made.
+	Version(name string) uint64
+	// Gradient returns where the gradient of a tensor is added up, nil when it has none.
+	Gradient(name string) []float32
+	// StartGradient says that a term is being added to a gradient. It reports whether that is the first one: what the memory holds
+	// then means nothing.
+	StartGradient(name string) (first bool)
+}
+
 // Backend runs plans on one device.
 type Backend interface {
 	Name() string
-	// NewModel starts a set of packed weights that plans of the same model share.
+	// NewModel starts a set of packed weights that plans of the same model share. With [Parameters], plans see changes of tensors at
+	// their next run, and may have gradients.
 	NewModel(w WeightSource) Model
 	// Peak is the measured rate of multiply-adds in GFLOPS, for estimates.
 	Peak() float64

@@ -16,7 +16,11 @@ func (p *Plan) Write(w io.Writer, kernel func(*Step) string) error {
 		if kernel != nil {
 			name = kernel(s)
 		}
-		fmt.Fprintf(tw, "%d\t%s\t%v\t%v\t%s\t%.2f\t%.3f\t%s\n", i, name, s.In[0].Shape, s.Out.Shape, s.fused(),
+		var shape []int
+		if len(s.In) > 0 {
+			shape = s.In[0].Shape
+		}
+		fmt.Fprintf(tw, "%d\t%s\t%v\t%v\t%s\t%.2f\t%.3f\t%s\n", i, name, shape, s.Out.Shape, s.fused(),
 			float64(s.Bytes())/1e6, float64(s.FLOP)/1e9, s.Name)
 	}
 	fmt.Fprintf(tw, "total\t%d steps\t\t\t\t%.2f arena (%.2f without reuse)\t%.3f\t%s\n",
@@ -26,7 +30,10 @@ func (p *Plan) Write(w io.Writer, kernel func(*Step) string) error {
 
 // Bytes is what the step reads and writes, weights included.
 func (s *Step) Bytes() int64 {
-	n := s.Out.Elems()
+	n := 0
+	for _, v := range s.outputs() {
+		n += v.Elems()
+	}
 	for _, v := range append(append(s.operands(), s.Weights...), s.Bias...) {
 		if v != nil {
 			n += v.Elems()
@@ -47,11 +54,14 @@ func (s *Step) fused() string {
 	}
 	add(s.Window.Upsample, "upsample")
 	add(s.Moments != nil, "given")
+	add(s.Batch, "batch")
 	add(s.ScaleShift != nil, "modulate")
 	add(s.SiLU || s.Act == ActSiLU, "silu")
 	add(s.Act == ActGELU, "gelu")
 	add(s.Act == ActReLU, "relu")
 	add(s.GEGLU, "geglu")
+	add(s.Transposed, "transposed")
+	add(s.Affine != nil, "affine")
 	add(s.SampleBias != nil, "sample")
 	add(s.Residual != nil, "residual")
 	add(len(s.Weights) > 1 && s.Kind == Linear, fmt.Sprintf("%d parts", len(s.Weights)))
