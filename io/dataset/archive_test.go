@@ -128,6 +128,7 @@ func line(r Row) string {
 
 func lines(t *testing.T, d *Dataset, from, to int64) (out []string) {
 	t.Helper()
+	var rows []Row
 	for row, err := range d.Rows(context.Background(), from, to) {
 		if err != nil {
 			t.Fatal(err)
@@ -138,7 +139,10 @@ func lines(t *testing.T, d *Dataset, from, to int64) (out []string) {
 		if l := d.Locate(row.Index); l.File != row.File || l.RowInFile != row.RowInFile || l.RowInGroup != row.RowInGroup {
 			t.Errorf("row %d lies at %+v", row.Index, l)
 		}
-		out = append(out, line(row))
+		out, rows = append(out, line(row)), append(rows, row)
+	}
+	if err := sameNames(d, rows, from); err != nil {
+		t.Error(err)
 	}
 	return out
 }

@@ -160,7 +160,7 @@ func (c *cursor) arrowRow(inFile, inGroup int64) (row Row, err error) {
 			return Row{}, c.at(err, inFile, k)
 		}
 	}
-	if row, err = c.build(inFile, inGroup); err != nil {
+	if row, err = c.build(inFile, inGroup); err != nil || c.names {
 		return row, err
 	}
 	if s := c.f.arrow.status; s >= 0 {

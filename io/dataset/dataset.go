@@ -45,6 +45,7 @@ type FileInfo struct {
 	Rows         int64
 	RowGroups    int
 	Partitions   []Partition
+	Pictures     bool // rows are the pictures of a folder or an archive, and their ids the names of those
 }
 
 // Location is where a row lies.
@@ -217,7 +218,7 @@ func (d *Dataset) Warnings() []string { return d.warnings }
 func (d *Dataset) Files() []FileInfo {
 	out := make([]FileInfo, len(d.files))
 	for i, f := range d.files {
-		out[i] = FileInfo{f.name, f.path, f.size, f.sha, f.rows, len(f.groups), f.partitions}
+		out[i] = FileInfo{f.name, f.path, f.size, f.sha, f.rows, len(f.groups), f.partitions, f.pictures != nil}
 	}
 	return out
 }

@@ -177,10 +177,12 @@ func TestGenerated(t *testing.T) {
 				}
 				for _, r := range ranges {
 					next := r[0]
+					var rows []Row
 					for row, err := range d.Rows(context.Background(), r[0], r[1]) {
 						if err != nil {
 							t.Fatal(err)
 						}
+						rows = append(rows, row)
 						if row.Index != next {
 							t.Fatalf("row %d in place of %d", row.Index, next)
 						}
@@ -189,6 +191,9 @@ func TestGenerated(t *testing.T) {
 					}
 					if next != r[1] {
 						t.Fatalf("rows %v end at %d", r, next)
+					}
+					if err := sameNames(d, rows, r[0]); err != nil {
+						t.Fatal(err)
 					}
 				}
 			})

@@ -131,7 +131,30 @@ func readAll(spec Spec) result {
 		}
 		r.rows = append(r.rows, row)
 	}
+	if r.class == "ok" {
+		if err := sameNames(d, r.rows, 0); err != nil {
+			return result{class: "names", err: err}
+		}
+	}
 	return r
+}
+
+// sameNames checks that rows from a row on are named as they are read.
+func sameNames(d *Dataset, rows []Row, from int64) error {
+	i := 0
+	for name, err := range d.Names(context.Background(), from, from+int64(len(rows))) {
+		if err != nil {
+			return err
+		}
+		if want := (Name{rows[i].ID, rows[i].Path}); name != want {
+			return fmt.Errorf("row %d is called %+v where its name is %+v", from+int64(i), name, want)
+		}
+		i++
+	}
+	if i != len(rows) {
+		return fmt.Errorf("%d names of %d rows", i, len(rows))
+	}
+	return nil
 }
 
 // rowClass is "ok" or the class of a row, decoding included.

@@ -45,8 +45,8 @@ type Image struct {
 // delivered to-from rows.
 func (d *Dataset) Rows(ctx context.Context, from, to int64) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
-		if from < 0 || to > d.rows || from > to {
-			yield(Row{}, fmt.Errorf("input: rows %d to %d of a data set of %d", from, to, d.rows))
+		if err := d.checkRange(from, to); err != nil {
+			yield(Row{}, err)
 			return
 		}
 		var root *os.Root
@@ -92,6 +92,7 @@ type cursor struct {
 	columns []*columnReader
 	cells   []cell
 	batch   *arrowBatchRows // of an Arrow file
+	names   bool            // rows are not built, only named
 }
 
 // cell is the value of a scalar slot in the current row. Its bytes are valid until the next row.
@@ -211,6 +212,9 @@ func (c *cursor) row(inFile, inGroup int64) (Row, error) {
 
 // build makes a row of the cells and of the columns of lists.
 func (c *cursor) build(inFile, inGroup int64) (Row, error) {
+	if c.names {
+		return c.name(inFile), nil
+	}
 	s := &c.f.slots
 	row := Row{Index: c.f.first + inFile, File: c.file, RowInFile: inFile, RowGroup: c.group, RowInGroup: inGroup, Label: -1}
 	if c.d.features.Image != "" {
