@@ -9,6 +9,7 @@ import (
 
 	"github.com/ldm-batch/ldm-batch/internal/nn"
 	"github.com/ldm-batch/ldm-batch/internal/plan"
+	"github.com/ldm-batch/ldm-batch/internal/tile"
 	"github.com/ldm-batch/ldm-batch/io/commit"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
 )
@@ -26,7 +27,9 @@ type Description struct {
 	ModelSHA256 string            `json:"model_sha256"`
 	EMA         bool              `json:"ema"`
 	Steps       int               `json:"steps,omitempty"` // that each image takes
-	Networks    []NetworkCost     `json:"networks"`
+	Reuse       *ReusePlan        `json:"reuse,omitempty"` // results are approximate
+	Tiles       *tile.Config      `json:"tiles,omitempty"` // that every image is computed in
+	Networks    []NetworkCost     `json:"networks"`        // for one tile where there are tiles
 	Memory      Memory            `json:"memory"`
 	Supply      *Supply           `json:"supply,omitempty"` // kind Encode
 	Warnings    []string          `json:"warnings,omitempty"`
@@ -40,10 +43,19 @@ type NetworkCost struct {
 	WeightBytes int64   `json:"weight_bytes"` // as float32; packing for the kernels can take up to four times as much
 }
 
-// Memory is what a run holds beside the networks.
+// Memory is what a run holds beside weights.
 type Memory struct {
-	InFlightBytes int64 `json:"in_flight_bytes"` // limits.memory: the most that rows between input and output may take
-	ReaderBytes   int64 `json:"reader_bytes"`    // the most that one reader of the input holds
+	LimitBytes    int64 `json:"limit_bytes"`             // limits.memory
+	InFlightBytes int64 `json:"in_flight_bytes"`         // the part of it that rows between input and output may take
+	NetworkBytes  int64 `json:"network_bytes,omitempty"` // what networks take for one image, where all have one size
+	ReaderBytes   int64 `json:"reader_bytes"`            // the most that one reader of the input holds, beside the limit
+}
+
+// ReusePlan says how features are reused.
+type ReusePlan struct {
+	Approximate bool `json:"approximate"` // always true
+	Every       int  `json:"every"`
+	Branch      int  `json:"branch"`
 }
 
 // Supply estimates whether the input keeps up with the network: a few rows are read and prepared, and the network's work is
@@ -107,35 +119,44 @@ func (p *Prepared) Describe() (*Description, error) {
 	d := &Description{
 		Schema: "ldm-batch/plan/v1", Kind: p.spec.Kind, Output: s.Output.Path, Fingerprint: p.plan.Fingerprint, Values: p.spec.Values(),
 		Rows: p.src.rows(), Parts: p.plan.Parts, Device: p.backend.Name(), ModelSHA256: p.modelSHA, EMA: p.model.EMA,
-		Memory: Memory{InFlightBytes: int64(s.Limits.Memory)}, Warnings: p.warnings,
+		Memory: Memory{LimitBytes: int64(s.Limits.Memory), InFlightBytes: inFlight(int64(s.Limits.Memory))}, Warnings: p.warnings,
 	}
 	graphs := []func() (*nn.Graph, error){}
 	n := s.Compute.Batch
+	fits, h, w := p.fits()
+	var way way
+	if h > 0 && w > 0 { // otherwise each row decides its size
+		if way = fits.way(h, w, n); way.err != nil {
+			return nil, way.err
+		}
+		n, d.Tiles, d.Memory.NetworkBytes = way.most, way.tiles, way.networks
+	}
+	if src, ok := p.src.(*datasetSource); ok {
+		d.Memory.ReaderBytes = src.ds.MemoryBound()
+	}
 	switch t := p.task.(type) {
 	case *encodeTask:
-		if h, w := t.config.Size.H, t.config.Size.W; h != 0 && w != 0 {
+		if h > 0 && w > 0 {
+			h, w := way.tile(h, w, t.first.Factor())
 			graphs = append(graphs, func() (*nn.Graph, error) { return p.model.EncoderGraph(n, h, w) })
 		}
-		d.Memory.ReaderBytes = p.src.(*datasetSource).ds.MemoryBound()
 	case *generateTask:
 		d.Steps = t.gen.Steps()
-		if src, ok := p.src.(*datasetSource); ok {
-			d.Memory.ReaderBytes = src.ds.MemoryBound()
+		if r := s.Sampler.Reuse; r.Every > 1 {
+			d.Reuse = &ReusePlan{Approximate: true, Every: r.Every, Branch: r.Branch}
 		}
-		r, ok := t.recipe.(sized)
-		if !ok {
-			break // each row decides its size
+		if h == 0 || w == 0 {
+			break
 		}
-		_, h, w := t.gen.LatentShape(r.size())
-		double, tokens := 1, 0
-		if p.model.UNet.Config.UseSpatialTransformer {
-			tokens = 1
-		}
-		if s.Sampler.Guidance != 1 {
-			double = 2
+		h, w := way.tile(h, w, t.gen.Factor())
+		_, h, w = t.gen.LatentShape(h, w)
+		q := t.outline(n, h, w, nil)
+		double := n
+		if q.Uncond != nil {
+			double *= 2
 		}
 		graphs = append(graphs,
-			func() (*nn.Graph, error) { return p.model.UNetGraph(double*n, h, w, tokens) },
+			func() (*nn.Graph, error) { return p.model.UNetGraph(double, h, w, q.Cond.Tokens) },
 			func() (*nn.Graph, error) { return p.model.DecoderGraph(n, h, w, nn.Quantized) })
 	}
 	for _, build := range graphs {
@@ -190,10 +211,20 @@ func (d *Description) Write(w io.Writer) error {
 	if d.Steps > 0 {
 		fmt.Fprintf(tw, "steps\t%d\tfor each image\n", d.Steps)
 	}
+	if t := d.Tiles; t != nil {
+		fmt.Fprintf(tw, "tiles\t%d latent cells, overlap %d\tstatistics: %s\n", t.Size, t.Overlap, t.Norm)
+	}
+	if r := d.Reuse; r != nil {
+		fmt.Fprintf(tw, "reuse\tevery %d steps, branch %d\tresults are approximate\n", r.Every, r.Branch)
+	}
 	for _, n := range d.Networks {
 		fmt.Fprintf(tw, "network %s\t%.1f GFLOP a batch\tarena %.1f MB, weights %.1f MB\n", n.Name, n.GFLOP, float64(n.ArenaBytes)/1e6, float64(n.WeightBytes)/1e6)
 	}
-	fmt.Fprintf(tw, "memory\trows in flight up to %s\treader up to %.1f MB\n", spec.Size(d.Memory.InFlightBytes), float64(d.Memory.ReaderBytes)/1e6)
+	m := d.Memory
+	fmt.Fprintf(tw, "memory\tlimit %s, rows in flight up to %s\treader up to %.1f MB beside it\n", spec.Size(m.LimitBytes), spec.Size(m.InFlightBytes), float64(m.ReaderBytes)/1e6)
+	if m.NetworkBytes > 0 {
+		fmt.Fprintf(tw, "\tnetworks %.1f MB for one image\t\n", float64(m.NetworkBytes)/1e6)
+	}
 	if s := d.Supply; s != nil {
 		fmt.Fprintf(tw, "supply\t%.1f ms a row to prepare, %.1f ms to encode\tabout %.0f%% of the time waiting for data\n", 1e3*s.PrepareSeconds, 1e3*s.NetworkSeconds, 100*s.ExpectedWaitShare)
 	}

@@ -17,7 +17,7 @@ type item struct {
 	h, w   int       // of input, in pixels; batches hold one size
 	out    []float32 // what compute wrote
 	given  given     // what the row brings beside its image
-	most   int       // rows of this size that a batch can hold in memory; 0 is any number
+	way    way       // how rows of this size are computed
 	cost   int64     // bytes counted against limits.memory
 
 	ready chan struct{} // closed when prepare is done
@@ -26,8 +26,8 @@ type item struct {
 
 // batch is how many rows of this size make a full batch, where n are asked for.
 func (it *item) batch(n int) int {
-	if it.most > 0 {
-		return min(n, it.most)
+	if it.way.most > 0 {
+		return min(n, it.way.most)
 	}
 	return n
 }

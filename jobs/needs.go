@@ -1,74 +1,144 @@
 package jobs
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
+	"github.com/ldm-batch/ldm-batch/internal/engine"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
-	"github.com/ldm-batch/ldm-batch/internal/nn"
-	"github.com/ldm-batch/ldm-batch/internal/plan"
+	"github.com/ldm-batch/ldm-batch/internal/tile"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
-	"github.com/ldm-batch/ldm-batch/sample"
 )
 
-// needs computes the memory that networks take for a size, before anything of it is run.
+// inFlight is the share of limits.memory that rows between input and output may take; networks have the rest.
+func inFlight(limit int64) int64 { return limit / 4 }
+
+// needs decides, before anything of a size is run, how images of it are computed within limits.memory: as one frame, in tiles, or
+// not at all, and how many at a time. How follows from the size and the job alone, so that a row's result does not depend on
+// others; workers share it.
 type needs struct {
-	model  *nn.Model
-	gen    *sample.Generator
-	guided bool
-	limit  int64
+	limit int64
+	tile  spec.Tile
+	whole bool // the task does not go with tiles
+	model needsModel
 
 	mu    sync.Mutex
-	known map[[2]int]int64 // bytes for one row of a size
+	known map[[2]int]way
 }
 
-// most is how many rows of h x w pixels can be in one batch; an error if not even one fits.
-func (n *needs) most(h, w int) (int, error) {
-	bytes, err := n.row(h, w)
-	if err != nil {
-		return 0, err
-	}
-	if bytes > n.limit {
-		return 0, exitcode.Errorf(exitcode.Data, "%dx%d pixels (height x width) need %s of memory, more than limits.memory, %s",
-			h, w, spec.Size(bytes), spec.Size(n.limit))
-	}
-	return int(n.limit / max(bytes, 1)), nil
+// needsModel is what computes images of h x w pixels.
+type needsModel interface {
+	// fit chooses tiles for one image.
+	fit(h, w int, f tile.Fit) (*tile.Config, engine.Needs, error)
+	// needs is what n images take in tiles, or as one frame with nil.
+	needs(n, h, w int, t *tile.Config) (engine.Needs, error)
+	// held is the bytes that one image takes on its way from input to output.
+	held(h, w int) int64
 }
 
-// row is the memory for one row: the larger arena of U-Net and decoder, and what goes in and out.
-func (n *needs) row(h, w int) (int64, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if b, ok := n.known[[2]int{h, w}]; ok {
-		return b, nil
+// way is how images of a size are computed.
+type way struct {
+	tiles    *tile.Config // nil: as one frame
+	most     int          // images at a time
+	networks int64        // bytes that one takes in networks, weights not counted
+	rows     int64        // bytes left for rows
+	err      error        // why not at all
+}
+
+// tile is the size in pixels of what networks see at a time of an image of h x w, with a number of pixels along a cell.
+func (p way) tile(h, w, factor int) (int, int) {
+	if p.tiles == nil {
+		return h, w
 	}
-	double, tokens := 1, 0
-	if n.guided {
-		double = 2
-	}
-	if n.model.UNet.Config.UseSpatialTransformer {
-		tokens = 1
-	}
-	_, lh, lw := n.gen.LatentShape(h, w)
-	most := int64(0)
-	for _, build := range []func() (*nn.Graph, error){
-		func() (*nn.Graph, error) { return n.model.UNetGraph(double, lh, lw, tokens) },
-		func() (*nn.Graph, error) { return n.model.DecoderGraph(1, lh, lw, nn.Quantized) },
-	} {
-		g, err := build()
-		if err != nil {
-			return 0, fmt.Errorf("memory of %dx%d pixels: %w", h, w, err)
+	return min(h, p.tiles.Size*factor), min(w, p.tiles.Size*factor)
+}
+
+// way is that for images of h x w pixels. Batches of n are no larger than fits.
+func (d *needs) way(h, w, n int) way {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := [2]int{h, w}
+	p, ok := d.known[at]
+	if !ok {
+		if d.known == nil {
+			d.known = map[[2]int]way{}
 		}
-		p, err := plan.Lower(g.Program)
-		if err != nil {
-			return 0, fmt.Errorf("memory of %dx%d pixels: %w", h, w, err)
+		p = d.make(h, w, n)
+		d.known[at] = p
+	}
+	return p
+}
+
+func (d *needs) make(h, w, n int) (p way) {
+	// A row that is larger than the share of all rows passes alone, at the cost of networks.
+	p.rows = max(inFlight(d.limit), d.model.held(h, w))
+	room := d.limit - p.rows
+	var one engine.Needs
+	switch c := d.tile; {
+	case c.Size == spec.Auto && !d.whole:
+		p.tiles, one, p.err = d.model.fit(h, w, tile.Fit{Limit: room, Overlap: int(c.Overlap), Norm: c.Norm})
+	default:
+		if c.Size > 0 {
+			p.tiles = tileConfig(c)
 		}
-		most = max(most, 4*int64(p.ArenaElems))
+		one, p.err = d.model.needs(1, h, w, p.tiles)
 	}
-	if n.known == nil {
-		n.known = map[[2]int]int64{}
+	p.networks = one.Total()
+	if errors.Is(p.err, tile.ErrTooLarge) || p.err == nil && one.Total() > room {
+		p.err = d.tooLarge(h, w, p)
 	}
-	b := most + 2*3*4*int64(h)*int64(w)
-	n.known[[2]int{h, w}] = b
-	return b, nil
+	if p.err != nil {
+		return p
+	}
+	for p.most = int(min(int64(n), room/max(one.Total(), 1))); p.most > 1; p.most-- {
+		if all, err := d.model.needs(p.most, h, w, p.tiles); err == nil && all.Total() <= room {
+			break
+		}
+	}
+	p.most = max(p.most, 1)
+	return p
+}
+
+// tooLarge is the message of a row that does not fit.
+func (d *needs) tooLarge(h, w int, p way) error {
+	how := ""
+	switch {
+	case d.whole:
+		how = " as one frame, without tiles"
+	case d.tile.Size == 0:
+		how = " as one frame, and limits.tile.size is 0"
+	case d.tile.Size == spec.Auto:
+		how = " even in the smallest tiles"
+	case p.tiles != nil:
+		how = fmt.Sprintf(" in tiles of %d latent cells", p.tiles.Size)
+	}
+	return exitcode.Errorf(exitcode.Data, "%dx%d pixels (height x width) need %d MiB of memory%s, more than limits.memory, %s",
+		h, w, (p.rows+p.networks+1<<20-1)>>20, how, spec.Size(d.limit))
+}
+
+// tileConfig is that of tiles whose size the job gives.
+func tileConfig(c spec.Tile) *tile.Config {
+	t := &tile.Config{Size: int(c.Size), Overlap: int(c.Overlap), Norm: c.Norm}
+	if c.Overlap == spec.Auto {
+		t.Overlap = t.Size / 4
+	}
+	return t
+}
+
+// identity is what the tiles of results depend on, for the fingerprint: those of the only size, or what decides them row by row.
+func (d *needs) identity(h, w, n int) (any, error) {
+	switch {
+	case h > 0 && w > 0:
+		p := d.way(h, w, n)
+		if p.tiles == nil || p.err != nil {
+			return nil, p.err
+		}
+		return p.tiles, nil
+	case d.whole || d.tile.Size == 0:
+		return nil, nil
+	case d.tile.Size > 0:
+		return tileConfig(d.tile), nil
+	}
+	return map[string]any{"size": d.tile.Size, "overlap": d.tile.Overlap, "norm": d.tile.Norm, "memory": d.limit}, nil
 }

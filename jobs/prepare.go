@@ -123,7 +123,11 @@ func (p *Prepared) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.plan, err = commit.NewPlan(p.document(), parts)
+	doc, err := p.document()
+	if err != nil {
+		return err
+	}
+	p.plan, err = commit.NewPlan(doc, parts)
 	return err
 }
 
@@ -225,12 +229,33 @@ func (p *Prepared) fitBatch() {
 	c.Batch = int(max(min(int64(c.Batch), p.src.rows()), 1))
 }
 
-// document is everything that the output depends on: the job, the model, the input and the numerics of this release.
-func (p *Prepared) document() any {
-	return map[string]any{
+// document is everything that the output depends on: the job, the model, the input, the tiles and the numerics of this release.
+// It is an error when images of the job's only size do not fit into memory.
+func (p *Prepared) document() (map[string]any, error) {
+	doc := map[string]any{
 		"job": p.spec.Canonical(), "model_sha256": p.modelSHA, "config_sha256": p.configSHA, "noise_sha256": p.noiseSHA, "vocab_sha256": p.vocabSHA,
 		"input": p.src.identity(), "rows": p.src.rows(), "numerics": numerics,
 	}
+	fits, h, w := p.fits()
+	tiles, err := fits.identity(h, w, p.spec.Spec.Compute.Batch)
+	if tiles != nil {
+		doc["tiles"] = tiles
+	}
+	return doc, err
+}
+
+// fits is what decides how images are computed, and their size where all have one, else 0.
+func (p *Prepared) fits() (fits *needs, h, w int) {
+	switch t := p.task.(type) {
+	case *encodeTask:
+		return &t.fits, t.config.Size.H, t.config.Size.W
+	case *generateTask:
+		if r, ok := t.recipe.(sized); ok {
+			h, w = r.size()
+		}
+		return &t.fits, h, w
+	}
+	return &needs{}, 0, 0
 }
 
 func (p *Prepared) warn(msg string) {

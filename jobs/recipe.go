@@ -34,6 +34,15 @@ type recipe interface {
 	request(r *sample.Request, batch []*item, noise sample.RowNoise) error
 }
 
+// outliner is a recipe that says more of its requests than their size, for what they need: of conditions the tokens alone, of
+// latents whether there are any.
+type outliner interface{ outline(r *sample.Request) }
+
+// framed is a recipe whose results are larger or smaller than its pictures: the size of the result for a picture of h x w.
+type framed interface {
+	frame(h, w int) (outH, outW int)
+}
+
 // tally counts what befell rows, by name; workers share it.
 type tally struct {
 	truncated, resized, padded, emptied, full atomic.Int64

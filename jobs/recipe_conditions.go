@@ -113,6 +113,12 @@ func (r *byClass) request(q *sample.Request, batch []*item, _ sample.RowNoise) (
 	return err
 }
 
+func (r *byClass) outline(q *sample.Request) {
+	if r.guided {
+		q.Uncond = &q.Cond
+	}
+}
+
 // text generates images from captions.
 type text struct {
 	canvas
@@ -164,6 +170,12 @@ func (r *text) request(q *sample.Request, batch []*item, _ sample.RowNoise) (err
 	u, err := sample.TextCondition(r.session, all)
 	q.Uncond = &u
 	return err
+}
+
+func (r *text) outline(q *sample.Request) {
+	if r.guided {
+		q.Uncond = &q.Cond
+	}
 }
 
 func tokens(batch []*item) [][]int {

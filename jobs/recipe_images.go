@@ -85,6 +85,14 @@ func (r *superres) request(q *sample.Request, batch []*item, _ sample.RowNoise) 
 	return err
 }
 
+func (r *superres) frame(h, w int) (outH, outW int) {
+	f := r.gen.Factor()
+	if r.method != "" {
+		return h / f * f, w / f * f
+	}
+	return h * f, w * f
+}
+
 // inpaint fills holes of images: by a model that takes the masked image, or by any model whose latent is held where the image
 // is known (paper, section 4.5).
 type inpaint struct {
@@ -195,6 +203,16 @@ func (r *inpaint) latents(images []float32, q *sample.Request, noise sample.RowN
 	return latents(r.first, images, q, noise)
 }
 
+func (r *inpaint) outline(q *sample.Request) {
+	if !r.model {
+		q.Known = []float32{}
+	}
+}
+
+func (r *inpaint) frame(h, w int) (outH, outW int) {
+	return h + r.margins.Top + r.margins.Bottom, w + r.margins.Left + r.margins.Right
+}
+
 // latents encodes images for the diffusion model: by a sample of the posterior, as the reference does, drawn for each row.
 func latents(f *encode.FirstStage, images []float32, q *sample.Request, noise sample.RowNoise) ([]float32, error) {
 	o := encode.Options{Scale: true}
@@ -202,7 +220,13 @@ func latents(f *encode.FirstStage, images []float32, q *sample.Request, noise sa
 		o.Noise = make([]float32, q.N*f.Channels()*(q.H/f.Factor())*(q.W/f.Factor()))
 		noise.Fill(sample.StreamPosterior, o.Noise)
 	}
-	z, err := f.Encode(images, q.N, q.H, q.W, o)
+	var z []float32
+	var err error
+	if q.Tiles != nil {
+		z, err = f.EncodeTiles(images, q.N, q.H, q.W, o, *q.Tiles)
+	} else {
+		z, err = f.Encode(images, q.N, q.H, q.W, o)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -247,6 +271,8 @@ func (r *img2img) request(q *sample.Request, batch []*item, noise sample.RowNois
 	q.Last = r.last
 	return err
 }
+
+func (r *img2img) outline(q *sample.Request) { q.Init, q.Last = []float32{}, r.last }
 
 // inputs joins the inputs of a batch.
 func inputs(batch []*item) []float32 {

@@ -87,7 +87,7 @@ func (p *Prepared) pipeline(folder *commit.Folder, progress *Progress) (*pipelin
 	s := &p.spec.Spec
 	pipe := &pipeline{
 		src: p.src, task: p.task, folder: folder, pending: folder.Pending(), batch: s.Compute.Batch, workers: workers(),
-		memory: int64(s.Limits.Memory), tree: s.Output.Layout == "tree", budget: s.Limits.MaxBadRows.Rows(p.src.rows()), progress: progress,
+		memory: inFlight(int64(s.Limits.Memory)), tree: s.Output.Layout == "tree", budget: s.Limits.MaxBadRows.Rows(p.src.rows()), progress: progress,
 	}
 	todo := int64(0)
 	parts := folder.Plan().Parts

@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"github.com/ldm-batch/ldm-batch/encode"
+	"github.com/ldm-batch/ldm-batch/internal/engine"
+	"github.com/ldm-batch/ldm-batch/internal/tile"
 	"github.com/ldm-batch/ldm-batch/io/part"
 	"github.com/ldm-batch/ldm-batch/io/picture"
 	"github.com/ldm-batch/ldm-batch/io/preprocess"
@@ -24,12 +26,14 @@ type encodeTask struct {
 	shape   part.Schema
 	images  []float32 // one batch
 	noise   []float32
+	fits    needs
 	seconds func() map[string]float64
 }
 
 // newEncodeTask checks that the pictures' size suits the model.
 func newEncodeTask(first *encode.FirstStage, job *spec.Spec, src *datasetSource, seconds func() map[string]float64) (*encodeTask, error) {
 	t := &encodeTask{first: first, job: job, seconds: seconds}
+	t.fits = needs{limit: int64(job.Limits.Memory), tile: job.Limits.Tile, model: t}
 	t.config = preprocess.Config{
 		Size: preprocess.Size{H: job.Preprocess.Size.H, W: job.Preprocess.Size.W},
 		Crop: preprocess.Crop(job.Preprocess.Crop), Resize: resize.Method(job.Preprocess.Resize), Flip: job.Preprocess.Flip,
@@ -113,6 +117,9 @@ func (t *encodeTask) prepare(it *item, dec *picture.Decoder, img *picture.Image,
 	if err := t.first.CheckSize(it.h, it.w); err != nil {
 		return err
 	}
+	if it.way = t.fits.way(it.h, it.w, t.job.Compute.Batch); it.way.err != nil {
+		return it.way.err
+	}
 	at, err := pre.Place(img.H, img.W, sample.Uint64(t.job.Compute.Seed, it.row.ID, sample.StreamCrop))
 	if err != nil {
 		return err
@@ -139,7 +146,7 @@ func (t *encodeTask) compute(_ context.Context, batch []*item) error {
 		}
 		o.Noise = t.noise
 	}
-	z, err := t.first.Encode(t.images, n, h, w, o)
+	z, err := t.encode(n, h, w, o, batch[0].way.tiles)
 	if err != nil {
 		return fmt.Errorf("%s and %d more rows: %w", batch[0].where, len(batch)-1, err)
 	}
@@ -150,6 +157,24 @@ func (t *encodeTask) compute(_ context.Context, batch []*item) error {
 	}
 	return nil
 }
+
+func (t *encodeTask) encode(n, h, w int, o encode.Options, tiles *tile.Config) ([]float32, error) {
+	if tiles != nil {
+		return t.first.EncodeTiles(t.images, n, h, w, o, *tiles)
+	}
+	return t.first.Encode(t.images, n, h, w, o)
+}
+
+func (t *encodeTask) fit(h, w int, f tile.Fit) (*tile.Config, engine.Needs, error) {
+	return t.first.FitTiles(h, w, f)
+}
+
+func (t *encodeTask) needs(n, h, w int, tiles *tile.Config) (engine.Needs, error) {
+	return t.first.EncodeNeeds(n, h, w, tiles)
+}
+
+// held implements [needsModel]: the prepared picture, and as much again for what it was made from and its latent.
+func (t *encodeTask) held(h, w int) int64 { return 24 * int64(h) * int64(w) }
 
 func grow(b []float32, n int) []float32 {
 	if cap(b) < n {

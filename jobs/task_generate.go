@@ -12,6 +12,8 @@ import (
 
 	"github.com/ldm-batch/ldm-batch/internal/engine"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/nn"
+	"github.com/ldm-batch/ldm-batch/internal/tile"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 	"github.com/ldm-batch/ldm-batch/io/part"
 	"github.com/ldm-batch/ldm-batch/io/picture"
@@ -29,7 +31,7 @@ type generateTask struct {
 	data    *datasetSource // nil: rows are a list of images to make
 	tally   tally
 	scores  scores
-	needs   needs
+	fits    needs
 	tape    *sample.Tape  // recorded noise, or nil
 	tapeOf  *weights.File // stays open while the tape is used
 	seconds func() map[string]float64
@@ -47,7 +49,7 @@ func newGenerateTask(s *engine.Session, job *spec.Spec, seconds func() map[strin
 		return nil, err
 	}
 	t := &generateTask{session: s, gen: gen, config: c, job: job, seconds: seconds, spent: map[string]float64{}}
-	t.needs = needs{model: s.Model, gen: gen, guided: job.Sampler.Guidance != 1, limit: int64(job.Limits.Memory)}
+	t.fits = needs{limit: int64(job.Limits.Memory), tile: job.Limits.Tile, whole: sample.CanLayout(s.Model) || c.ReuseEvery > 1, model: t}
 	switch job.Sample.Task {
 	case "uncond":
 		t.recipe, err = newUncond(s, gen, job)
@@ -78,7 +80,7 @@ func newGenerateTask(s *engine.Session, job *spec.Spec, seconds func() map[strin
 func samplerConfig(s spec.Sampler) (sample.Config, error) {
 	c := sample.Config{
 		Name: s.Name, Steps: s.Steps, Eta: s.Eta, Guidance: s.Guidance, Spacing: s.Spacing, Temperature: s.Temperature,
-		GuidanceRescale: s.GuidanceRescale, ReuseEvery: s.Reuse.Every,
+		GuidanceRescale: s.GuidanceRescale, ReuseEvery: s.Reuse.Every, ReuseBranch: s.Reuse.Branch,
 	}
 	var err error
 	c.GuidanceFrom, c.GuidanceTo, err = spec.ParseInterval(s.GuidanceInterval)
@@ -174,22 +176,74 @@ func (t *generateTask) counts() map[string]int64 {
 	return m
 }
 
-// cost is the source image, the decoded picture, the network's input and output and the encoded result. Sizes come from the
-// header; a header that cannot be read fails later and costs little.
+// Bytes that a pixel takes on its way. They are for 16 bits, with alpha, a mask and a reference, and so too many for most pictures.
+const (
+	sourcePixel = 36 // decoded, and as the network's input
+	resultPixel = 24 // as the network's output, quantised, and in the file
+)
+
+// cost is the encoded pictures, what they are decoded to, and the result. Sizes come from the header; a header that cannot be read
+// fails later and costs little.
 func (t *generateTask) cost(it *item) int64 {
+	bytes := int64(len(it.raw)) + 4096
+	for _, m := range it.given.images {
+		bytes += int64(len(m.Bytes))
+	}
 	if r, ok := t.recipe.(sized); ok {
 		h, w := r.size()
-		return int64(len(it.raw)) + int64(h)*int64(w)*(3*4+3+3)
+		return bytes + resultPixel*int64(h)*int64(w)
 	}
-	pixels := int64(0)
-	if h, err := picture.Probe(it.raw, pictureLimits(t.job)); err == nil {
-		pixels = int64(h.W) * int64(h.H)
+	raw := it.raw
+	if raw == nil && len(it.given.images) > 0 { // a label map beside no image
+		raw = it.given.images[0].Bytes
 	}
-	scale := int64(1)
-	if r, ok := t.recipe.(*superres); ok && r.method == "" {
-		scale = int64(t.gen.Factor() * t.gen.Factor())
+	m, err := picture.Probe(raw, pictureLimits(t.job))
+	if err != nil {
+		return bytes
 	}
-	return int64(len(it.raw)) + pixels*(3*4+4+4) + scale*pixels*(3*4+3+3) + 4096
+	h, w := m.H, m.W
+	if r, ok := t.recipe.(framed); ok {
+		h, w = r.frame(h, w)
+	}
+	return bytes + sourcePixel*int64(m.H)*int64(m.W) + resultPixel*int64(h)*int64(w)
+}
+
+// held implements [needsModel]: as cost, of a result of h x w pixels.
+func (t *generateTask) held(h, w int) int64 {
+	pixels := int64(h) * int64(w)
+	switch r := t.recipe.(type) {
+	case sized:
+		return resultPixel * pixels
+	case *superres:
+		if f := int64(t.gen.Factor()); r.method == "" {
+			return (resultPixel + sourcePixel/(f*f) + 1) * pixels
+		}
+	}
+	return (resultPixel + sourcePixel) * pixels
+}
+
+// outline is a request as far as its needs go.
+func (t *generateTask) outline(n, h, w int, tiles *tile.Config) sample.Request {
+	m := t.session.Model
+	r := sample.Request{N: n, H: h, W: w, Tiles: tiles}
+	switch {
+	case m.Conditioner != nil && m.Conditioner.Config.Kind == nn.BERTEmbedder:
+		r.Cond.Tokens = m.Conditioner.Config.MaxSeqLen
+	case m.UNet.Config.UseSpatialTransformer:
+		r.Cond.Tokens = 1
+	}
+	if o, ok := t.recipe.(outliner); ok {
+		o.outline(&r)
+	}
+	return r
+}
+
+func (t *generateTask) fit(h, w int, f tile.Fit) (*tile.Config, engine.Needs, error) {
+	return t.gen.FitTiles(t.outline(1, h, w, nil), f)
+}
+
+func (t *generateTask) needs(n, h, w int, tiles *tile.Config) (engine.Needs, error) {
+	return t.gen.Needs(t.outline(n, h, w, tiles))
 }
 
 // newWorker reads rows before compute and writes images after it.
@@ -233,9 +287,8 @@ func (t *generateTask) read(k *kitchen, it *item) error {
 		it.given.reference = m
 	}
 	it.given.images, it.given.values = nil, nil
-	var err error
-	it.most, err = t.needs.most(it.h, it.w)
-	return err
+	it.way = t.fits.way(it.h, it.w, t.job.Compute.Batch)
+	return it.way.err
 }
 
 func (t *generateTask) compute(ctx context.Context, batch []*item) error {
@@ -245,7 +298,7 @@ func (t *generateTask) compute(ctx context.Context, batch []*item) error {
 		ids[i], rows[i] = it.row.ID, it.number
 	}
 	own := sample.RowNoise{Seed: t.job.Compute.Seed, Rows: ids}
-	r := sample.Request{N: n, H: batch[0].h, W: batch[0].w, Noise: own}
+	r := sample.Request{N: n, H: batch[0].h, W: batch[0].w, Noise: own, Tiles: batch[0].way.tiles}
 	if t.tape != nil {
 		r.Noise = t.tape.Slice(rows)
 	}

@@ -37,6 +37,7 @@ func (s *source) errorf(n *yaml.Node, path, format string, args ...any) error {
 // parser types are written as one scalar.
 var parsers = map[reflect.Type]func(string) (any, error){
 	reflect.TypeOf(Size(0)):  func(s string) (any, error) { return ParseSize(s) },
+	reflect.TypeOf(Cells(0)): func(s string) (any, error) { return ParseCells(s) },
 	reflect.TypeOf(Budget{}): func(s string) (any, error) { return ParseBudget(s) },
 }
 

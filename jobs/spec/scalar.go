@@ -49,6 +49,34 @@ func (s Size) String() string {
 // MarshalText implements encoding.TextMarshaler.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// Cells is a number of latent cells, or [Auto].
+type Cells int
+
+// Auto leaves a number to the program.
+const Auto Cells = -1
+
+// ParseCells reads a number, or auto.
+func ParseCells(s string) (Cells, error) {
+	if s == "auto" {
+		return Auto, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 || n > 1<<16 {
+		return 0, fmt.Errorf("%q is neither auto nor a number of latent cells such as 64", s)
+	}
+	return Cells(n), nil
+}
+
+func (c Cells) String() string {
+	if c == Auto {
+		return "auto"
+	}
+	return strconv.Itoa(int(c))
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (c Cells) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
 // Budget is how many rows may fail: a count, or a share of all rows.
 type Budget struct {
 	Count   int     // used when Percent is 0

@@ -19,6 +19,7 @@ var only = []struct {
 	{"spec.sample.strength", []string{"img2img"}},
 	{"spec.sample.vocab", []string{"text"}},
 	{"spec.sample.size", []string{"class", "uncond", "text", "layout"}},
+	{"spec.input.image", []string{"superres", "inpaint", "img2img", "semantic"}},
 	{"spec.input.mask", []string{"inpaint"}},
 	{"spec.input.caption", []string{"text"}},
 	{"spec.input.boxes", []string{"layout"}},
@@ -88,6 +89,8 @@ func (r *Resolved) validateConditions() error {
 		return r.fail("spec.input.caption", "missing: the column of the captions")
 	case task == "text" && s.Sample.Vocab == "":
 		return r.fail("spec.sample.vocab", "missing: the vocab.txt of bert-base-uncased")
+	case task == "semantic" && s.Input.Segmentation != "" && r.Origins["spec.input.image"] != "":
+		return r.fail("spec.input.image", "is not read beside spec.input.segmentation")
 	case task == "layout" && s.Input.Boxes == "":
 		return r.fail("spec.input.boxes", "missing: the column of the boxes")
 	case task == "layout" && s.Input.Categories == "":
@@ -124,6 +127,12 @@ func (r *Resolved) validateSampler() error {
 		return r.fail("spec.sampler.guidance_rescale", "not in [0, 1]")
 	case s.Guidance == 1 && (s.GuidanceRescale != 0 || s.GuidanceInterval != ""):
 		return r.fail("spec.sampler.guidance", "is 1, which leaves nothing to rescale or limit")
+	}
+	if size := r.Spec.Limits.Tile.Size; size > 0 && (s.Reuse.Every > 1 || r.Spec.Sample.Task == "layout") {
+		return r.fail("spec.limits.tile.size", "tiles go neither with task layout, whose crop would be another one in every tile, nor with spec.sampler.reuse")
+	}
+	if s.Reuse.Branch > 0 && s.Reuse.Every == 1 {
+		return r.fail("spec.sampler.reuse.branch", "has no meaning without spec.sampler.reuse.every above 1")
 	}
 	if _, _, err := ParseInterval(s.GuidanceInterval); err != nil {
 		return r.fail("spec.sampler.guidance_interval", "%s", err)
