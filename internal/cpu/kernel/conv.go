@@ -7,7 +7,7 @@ type ConvWeights struct {
 	packed
 	shape ConvShape // N is 0
 	isa   ISA
-	prec  Precision
+	parts []convPart // of an input gradient
 }
 
 // PackConv packs oihw, (O,C,KH,KW) row-major, for the layer that s describes. The algorithm follows from the layer alone, never
@@ -27,28 +27,38 @@ func PackConv(p *Pool, s ConvShape, oihw []float32, prec Precision) (*ConvWeight
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := &ConvWeights{packed: p.k.packConv(s, oihw, prec), shape: s, isa: p.isa, prec: prec}
+	w := &ConvWeights{packed: p.k.packConv(s, oihw, prec, false), shape: s, isa: p.isa}
 	w.shape.N = 0
 	return w, nil
 }
 
-// Algorithm is "winograd4", "winograd2" or "direct".
+// Algorithm is "winograd4", "winograd2" or "direct"; of the first part of an input gradient.
 func (w *ConvWeights) Algorithm() string { return w.algo }
 
 // Bytes is the memory that the packed weights take.
-func (w *ConvWeights) Bytes() int64 { return int64(len(w.data)) * 4 }
+func (w *ConvWeights) Bytes() int64 {
+	n := len(w.data)
+	for _, part := range w.parts {
+		n += len(part.data)
+	}
+	return int64(n) * 4
+}
 
 // Close frees the memory.
 func (w *ConvWeights) Close() {
 	Free(w.data)
 	w.data = nil
+	for i := range w.parts {
+		Free(w.parts[i].data)
+		w.parts[i].data = nil
+	}
 }
 
 // Conv computes y = act(x * w + bias) + residual for s.N samples. s must be the shape that w was packed for but for N.
 func (p *Pool) Conv(s ConvShape, w *ConvWeights, x, y []float32, e Epilogue) {
 	n := s.N
 	s.N = 0
-	if s != w.shape || w.isa != p.isa {
+	if s != w.shape || w.isa != p.isa || w.parts != nil {
 		panic(fmt.Sprintf("kernel: weights packed for %+v on %v used for %+v on %v", w.shape, w.isa, s, p.isa))
 	}
 	s.N = n
@@ -59,14 +69,14 @@ func (p *Pool) Conv(s ConvShape, w *ConvWeights, x, y []float32, e Epilogue) {
 	e = e.check(s.N, s.O, s.O, len(y))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.k.conv(s, w, x, y, e)
+	p.k.conv(s, w.packed, x, y, e)
 }
 
 // ReserveConv grows the scratch memory to what Conv will need.
 func (p *Pool) ReserveConv(s ConvShape, w *ConvWeights) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.k.reserveConv(s, w)
+	p.k.reserveConv(s, w.packed)
 }
 
 // check panics when a part is too short and fills in the default stride.

@@ -9,6 +9,9 @@
 // given. An output may be the same slice as the residual of its epilogue, and elementwise kernels may work in place; any other
 // overlap is not allowed.
 //
+// Training: the gradients of the kernels are kernels too, named after them. Those of weights are sums over all rows of a batch; they
+// and other long sums are cut at places that shapes alone give. Packed weights are packed again in place when they change.
+//
 // Determinism: every element of a result is computed by the same sequence of float operations whatever the number of threads,
 // the number of samples, and the position of a sample in its batch. Different instruction sets differ in the last bits.
 //

@@ -262,11 +262,8 @@ func (p *Pool) transpose(n, rows, cols int, x, y []float32) {
 // Embed copies row ids[i] of table, (len(table)/dim, dim), to row i of y. Ids are whole numbers held in floats; one outside
 // the table, or not whole, is an error.
 func (p *Pool) Embed(ids []float32, dim int, table, y []float32) error {
-	rows := len(table) / dim
-	for i, id := range ids {
-		if !(id >= 0 && int(id) < rows) || id != float32(int(id)) {
-			return fmt.Errorf("id %v at position %d is not a row of a table of %d", id, i, rows)
-		}
+	if err := checkIDs(ids, len(table)/dim); err != nil {
+		return err
 	}
 	if len(ids) == 0 {
 		return nil
@@ -274,6 +271,15 @@ func (p *Pool) Embed(ids []float32, dim int, table, y []float32) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.k.embed(ids, dim, table, y[:len(ids)*dim])
+	return nil
+}
+
+func checkIDs(ids []float32, rows int) error {
+	for i, id := range ids {
+		if !(id >= 0 && int(id) < rows) || id != float32(int(id)) {
+			return fmt.Errorf("id %v at position %d is not a row of a table of %d", id, i, rows)
+		}
+	}
 	return nil
 }
 

@@ -116,6 +116,7 @@ typedef struct {
 	const float *x;
 	long ldx;
 	const ldm_conv_shape *image; // rows are windows of an image
+	const ldm_spread *spread;    // and go to pixels that are apart
 	const float *w;
 	int bf, geglu;
 	float *y;
@@ -162,20 +163,28 @@ static void finish_geglu(const gemm_job *j, const float *t, long ldt, long row, 
 	}
 }
 
+// The row of y that a row of the product goes to.
+static INLINE long target_row(const gemm_job *j, long row) {
+	const ldm_spread *t = j->spread;
+	if (!t) return row;
+	long line = row / j->image->out_w, n = line / j->image->out_h;
+	return (n * t->h + line % j->image->out_h * t->step + t->top) * t->w + row % j->image->out_w * t->step + t->left;
+}
+
 static void finish_tile(const gemm_job *j, const float *t, long ldt, long row, long rows, long p) {
 	if (j->geglu) {
 		finish_geglu(j, t, ldt, row, rows, p);
 		return;
 	}
 	long col = p * NR, n = j->out - col;
-	if (n >= NR && !j->e.act) {
+	if (n >= NR && !j->e.act && !j->spread) {
 		finish_rows(j, t, ldt, row, rows, col, 2);
 		return;
 	}
 	for (long i = 0; i < rows; i++, t += ldt) {
 		const float *sample = sample_row(&j->e, row + i);
 		for (long v = 0; v < min_long(n, NR); v += VL) {
-			long at = (row + i) * j->ldy + col + v;
+			long at = target_row(j, row + i) * j->ldy + col + v;
 			store_n(j->y + at, finish(&j->e, load(t + v), sample, col + v, n - v, j->e.residual ? j->e.residual + at : NULL), n - v);
 		}
 	}
@@ -332,5 +341,11 @@ static int conv_direct(ldm_pool *pool, const ldm_conv_shape *s, int bf, const fl
 		.ldy = s->o, .e = {bias, sample_bias, residual, sample_stride, pixels, act}};
 	int plain = s->kh == 1 && s->kw == 1 && s->stride == 1 && !s->pad_top && !s->pad_left && !s->upsample && s->out_h == s->h && s->out_w == s->w;
 	if (!plain) j.image = s;
+	return gemm_run(pool, &j);
+}
+
+static int conv_spread(ldm_pool *pool, const ldm_conv_shape *s, const ldm_spread *t, const float *w, const float *x, float *y) {
+	gemm_job j = {.rows = (long)s->n * s->out_h * s->out_w, .k = (long)s->kh * s->kw * s->c, .out = s->o, .o = s->o, .x = x, .image = s, .spread = t,
+		.w = w, .y = y, .ldy = s->o};
 	return gemm_run(pool, &j);
 }

@@ -28,6 +28,11 @@ typedef struct {
 	int n, h, w, c, out_h, out_w, k, stride, pad;
 } ldm_window_shape;
 
+// Where the pixels of a result go: pixel (y, x) to pixel (y step + top, x step + left) of images of h x w.
+typedef struct {
+	int h, w, step, top, left;
+} ldm_spread;
+
 int ldm_runnable(int isa);
 ldm_pool *ldm_pool_new(int threads, int isa); // NULL when memory or threads are lacking
 void ldm_pool_free(ldm_pool *p);
@@ -40,6 +45,9 @@ void ldm_conv_pack(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf, const
 int ldm_conv_reserve(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf);
 int ldm_conv(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf, const float *w, const float *x, float *y, const float *bias,
 	const float *sample_bias, long sample_stride, const float *residual, int act);
+
+// A direct convolution whose pixels are spread.
+int ldm_conv_spread(ldm_pool *p, const ldm_conv_shape *s, const ldm_spread *t, const float *w, const float *x, float *y);
 
 long ldm_linear_size(ldm_pool *p, long in, long out, int geglu, int bf);
 void ldm_linear_pack(ldm_pool *p, long in, long out, int geglu, int bf, const float *part, long first, long rows, float *dst);

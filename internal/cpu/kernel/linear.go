@@ -8,7 +8,7 @@ type LinearWeights struct {
 	in, out int // out counts columns of y
 	geglu   bool
 	isa     ISA
-	prec    Precision
+	turned  bool // the transpose of what was packed
 }
 
 // PackLinear packs weight matrices, each (Oi, in) row-major, side by side: y has the columns of all parts in order. With geglu
@@ -36,7 +36,7 @@ func PackLinear(p *Pool, in int, parts [][]float32, geglu bool, prec Precision) 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return &LinearWeights{packed: p.k.packLinear(in, parts, geglu, prec), in: in, out: out, geglu: geglu, isa: p.isa, prec: prec}, nil
+	return &LinearWeights{packed: p.k.packLinear(in, parts, geglu, prec), in: in, out: out, geglu: geglu, isa: p.isa}, nil
 }
 
 // In is the number of columns of x.

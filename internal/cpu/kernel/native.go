@@ -26,6 +26,8 @@ type native struct {
 	normShape      C.ldm_group_norm_shape
 	windowShape    C.ldm_window_shape
 	windows        []C.long
+	spread         C.ldm_spread
+	gradients      // in plain Go
 }
 
 func newKernels(isa ISA, threads int) (kernels, error) {
@@ -36,7 +38,7 @@ func newKernels(isa ISA, threads int) (kernels, error) {
 	if pool == nil {
 		return nil, errors.New("no memory or no more threads")
 	}
-	return &native{pool: pool}, nil
+	return &native{pool: pool, gradients: &plain{threads}}, nil
 }
 
 func ptr(s []float32) *C.float { return (*C.float)(unsafe.Pointer(unsafe.SliceData(s))) }
@@ -77,21 +79,33 @@ func algorithm(s ConvShape) int {
 	return 4
 }
 
-func (k *native) packConv(s ConvShape, oihw []float32, prec Precision) packed {
-	algo, bf := algorithm(s), flag(prec == Mixed)
-	shape := k.setConv(s)
-	data := Alloc(int(C.ldm_conv_size(k.pool, shape, C.int(algo), bf)))
-	C.ldm_conv_pack(k.pool, shape, C.int(algo), bf, ptr(oihw), ptr(data))
-	return packed{algo: [...]string{0: "direct", 2: "winograd2", 4: "winograd4"}[algo], data: data, kind: algo}
+func (k *native) packConv(s ConvShape, oihw []float32, prec Precision, direct bool) packed {
+	algo := 0
+	if !direct {
+		algo = algorithm(s)
+	}
+	data := Alloc(int(C.ldm_conv_size(k.pool, k.setConv(s), C.int(algo), flag(prec == Mixed))))
+	w := packed{algo: [...]string{0: "direct", 2: "winograd2", 4: "winograd4"}[algo], data: data, kind: algo, prec: prec}
+	k.repackConv(s, oihw, w)
+	return w
 }
 
-func (k *native) reserveConv(s ConvShape, w *ConvWeights) {
+func (k *native) repackConv(s ConvShape, oihw []float32, w packed) {
+	C.ldm_conv_pack(k.pool, k.setConv(s), C.int(w.kind), flag(w.prec == Mixed), ptr(oihw), ptr(w.data))
+}
+
+func (k *native) reserveConv(s ConvShape, w packed) {
 	must(C.ldm_conv_reserve(k.pool, k.setConv(s), C.int(w.kind), flag(w.prec == Mixed)), "a convolution")
 }
 
-func (k *native) conv(s ConvShape, w *ConvWeights, x, y []float32, e Epilogue) {
+func (k *native) conv(s ConvShape, w packed, x, y []float32, e Epilogue) {
 	must(C.ldm_conv(k.pool, k.setConv(s), C.int(w.kind), flag(w.prec == Mixed), ptr(w.data), ptr(x), ptr(y), ptr(e.Bias), ptr(e.SampleBias),
 		C.long(e.SampleStride), ptr(e.Residual), C.int(e.Act)), "a convolution")
+}
+
+func (k *native) convSpread(s ConvShape, w packed, t spread, x, y []float32) {
+	k.spread = C.ldm_spread{h: C.int(t.h), w: C.int(t.w), step: C.int(t.step), top: C.int(t.top), left: C.int(t.left)}
+	must(C.ldm_conv_spread(k.pool, k.setConv(s), &k.spread, ptr(w.data), ptr(x), ptr(y)), "an input gradient")
 }
 
 func (k *native) packLinear(in int, parts [][]float32, geglu bool, prec Precision) packed {
@@ -103,13 +117,18 @@ func (k *native) packLinear(in int, parts [][]float32, geglu bool, prec Precisio
 		out /= 2
 	}
 	data := Alloc(int(C.ldm_linear_size(k.pool, C.long(in), C.long(out), flag(geglu), flag(prec == Mixed))))
+	w := packed{algo: "direct", data: data, prec: prec}
+	k.repackLinear(in, out, parts, geglu, w)
+	return w
+}
+
+func (k *native) repackLinear(in, out int, parts [][]float32, geglu bool, w packed) {
 	first := 0
 	for _, p := range parts {
 		rows := len(p) / in
-		C.ldm_linear_pack(k.pool, C.long(in), C.long(out), flag(geglu), flag(prec == Mixed), ptr(p), C.long(first), C.long(rows), ptr(data))
+		C.ldm_linear_pack(k.pool, C.long(in), C.long(out), flag(geglu), flag(w.prec == Mixed), ptr(p), C.long(first), C.long(rows), ptr(w.data))
 		first += rows
 	}
-	return packed{algo: "direct", data: data}
 }
 
 func (k *native) setLinear(s LinearShape) *C.ldm_linear_shape {

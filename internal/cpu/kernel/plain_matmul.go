@@ -38,12 +38,17 @@ func tile(x0, x1, x2, w []float32, acc *[tileP * tileO]float32) {
 // stretch bounds the length of a sum before it is added to the total.
 const stretch = 512
 
-func (g *plain) packConv(s ConvShape, oihw []float32, _ Precision) packed {
+func (g *plain) packConv(s ConvShape, oihw []float32, _ Precision, _ bool) packed {
+	w := packed{algo: "direct", data: Alloc((s.O + tileO - 1) / tileO * s.KH * s.KW * s.C * tileO)}
+	g.repackConv(s, oihw, w)
+	return w
+}
+
+func (g *plain) repackConv(s ConvShape, oihw []float32, w packed) {
 	taps := s.KH * s.KW
 	panels := (s.O + tileO - 1) / tileO
-	data := Alloc(panels * taps * s.C * tileO)
 	g.parallel(panels, func(p int) {
-		dst := data[p*taps*s.C*tileO:]
+		dst := w.data[p*taps*s.C*tileO:]
 		for j := range min(tileO, s.O-p*tileO) {
 			src := oihw[(p*tileO+j)*s.C*taps:][:s.C*taps]
 			for c := range s.C {
@@ -53,11 +58,25 @@ func (g *plain) packConv(s ConvShape, oihw []float32, _ Precision) packed {
 			}
 		}
 	})
-	return packed{algo: "direct", data: data}
 }
 
-// packLinear interleaves panels of values and gates for geglu.
 func (g *plain) packLinear(in int, parts [][]float32, geglu bool, _ Precision) packed {
+	out := 0
+	for _, p := range parts {
+		out += len(p) / in
+	}
+	panels := (out + tileO - 1) / tileO
+	if geglu {
+		out /= 2
+		panels = 2 * ((out + tileO - 1) / tileO)
+	}
+	w := packed{algo: "direct", data: Alloc(panels * in * tileO)}
+	g.repackLinear(in, out, parts, geglu, w)
+	return w
+}
+
+// repackLinear interleaves panels of values and gates for geglu.
+func (g *plain) repackLinear(in, _ int, parts [][]float32, geglu bool, w packed) {
 	var rows [][]float32
 	for _, p := range parts {
 		for i := 0; i < len(p); i += in {
@@ -65,31 +84,29 @@ func (g *plain) packLinear(in int, parts [][]float32, geglu bool, _ Precision) p
 		}
 	}
 	half := len(rows) / 2
-	panels := (len(rows) + tileO - 1) / tileO
-	if geglu {
-		panels = 2 * ((half + tileO - 1) / tileO)
-	}
-	data := Alloc(panels * in * tileO)
-	g.parallel(panels, func(p int) {
+	g.parallel(len(w.data)/(in*tileO), func(p int) {
 		first, last := p*tileO, len(rows)
 		if geglu {
 			first, last = p/2*tileO+p%2*half, half+p%2*half
 		}
-		dst := data[p*in*tileO:]
+		dst := w.data[p*in*tileO:]
 		for j := range min(tileO, last-first) {
 			for i, v := range rows[first+j] {
 				dst[i*tileO+j] = v
 			}
 		}
 	})
-	return packed{algo: "direct", data: data}
 }
 
-func (g *plain) reserveConv(ConvShape, *ConvWeights)        {}
+func (g *plain) reserveConv(ConvShape, packed)              {}
 func (g *plain) reserveLinear(LinearShape, *LinearWeights)  {}
 func (g *plain) reserveAttention(AttentionShape, Precision) {}
 
-func (g *plain) conv(s ConvShape, w *ConvWeights, x, y []float32, e Epilogue) {
+func (g *plain) conv(s ConvShape, w packed, x, y []float32, e Epilogue) {
+	g.convolve(s, w, spread{s.OutH, s.OutW, 1, 0, 0}, x, y, e)
+}
+
+func (g *plain) convolve(s ConvShape, w packed, sp spread, x, y []float32, e Epilogue) {
 	zeros := make([]float32, s.C)
 	inH, inW := s.H, s.W
 	if s.Upsample {
@@ -127,7 +144,7 @@ func (g *plain) conv(s ConvShape, w *ConvWeights, x, y []float32, e Epilogue) {
 					}
 				}
 				for i := range min(tileP, s.OutW-ox) {
-					at := ((n*s.OutH+oy)*s.OutW+ox+i)*s.O + p*tileO
+					at := sp.pixel(n, oy, ox+i)*s.O + p*tileO
 					e.store(acc[i*tileO:][:min(tileO, s.O-p*tileO)], y, at, n, p*tileO)
 				}
 			}

@@ -216,6 +216,10 @@ int ldm_conv(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf, const float
 	return p->target->conv(p, s, algo, bf, w, x, y, bias, sample_bias, sample_stride, residual, act);
 }
 
+int ldm_conv_spread(ldm_pool *p, const ldm_conv_shape *s, const ldm_spread *t, const float *w, const float *x, float *y) {
+	return p->target->conv_spread(p, s, t, w, x, y);
+}
+
 int ldm_conv_reserve(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf) {
 	p->reserving = 1;
 	int r = p->target->conv(p, s, algo, bf, NULL, NULL, NULL, NULL, NULL, 0, NULL, 0);

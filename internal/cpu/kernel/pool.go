@@ -15,7 +15,9 @@ type Pool struct {
 	k       kernels
 	isa     ISA
 	threads int
-	windows []window // of the current call of GroupMoments
+	windows []window  // of the current call of GroupMoments
+	kernel  []float32 // the turned or transposed weights that are being packed
+	one     [1][]float32
 }
 
 const maxThreads = 256
@@ -45,6 +47,8 @@ func (p *Pool) Close() {
 	if p.k != nil {
 		p.k.close()
 		p.k = nil
+		Free(p.kernel)
+		p.kernel = nil
 	}
 }
 
@@ -73,12 +77,12 @@ func (p *Pool) checkPrecision(prec Precision) error {
 type kernels interface {
 	close()
 	peak() float64
-	packConv(s ConvShape, oihw []float32, prec Precision) packed
+	packConv(s ConvShape, oihw []float32, prec Precision, direct bool) packed
 	packLinear(in int, parts [][]float32, geglu bool, prec Precision) packed
-	reserveConv(s ConvShape, w *ConvWeights)
+	reserveConv(s ConvShape, w packed)
 	reserveLinear(s LinearShape, w *LinearWeights)
 	reserveAttention(s AttentionShape, prec Precision)
-	conv(s ConvShape, w *ConvWeights, x, y []float32, e Epilogue)
+	conv(s ConvShape, w packed, x, y []float32, e Epilogue)
 	linear(s LinearShape, w *LinearWeights, x, y []float32, e Epilogue)
 	attention(s AttentionShape, q, k, v, o []float32, prec Precision)
 	groupNorm(s GroupNormShape, x, gamma, beta, moments, scaleShift, y []float32)
@@ -103,6 +107,42 @@ type kernels interface {
 	quantize(rows, c int, z, codebook, idx, y []float32)
 	gaussianSample(rows, c int, moments, noise, y []float32)
 	timeEmbedding(t []float32, dim int, freq, y []float32)
+	gradients
+}
+
+// gradients is the part that only training needs.
+type gradients interface {
+	repackConv(s ConvShape, oihw []float32, w packed)
+	repackLinear(in, out int, parts [][]float32, geglu bool, w packed)
+	turnKernel(o, c, kh, kw int, t turn, oihw, y []float32)
+	convSpread(s ConvShape, w packed, sp spread, x, y []float32)
+	zeroSpread(n, h, w, c int, sp spread, y []float32)
+	convGradWeight(s ConvShape, x, dy, dw []float32)
+	linearGradWeight(rows, in, out, ldx, ldy int, x, dy, dw []float32)
+	columnSums(n, rows, c, ld int, x, y []float32)
+	groupNormGrad(s GroupNormShape, x, gamma, dy, dx, dgamma, dbeta []float32)
+	layerNormGrad(rows, c int, eps float64, x, gamma, dy, dx, dgamma, dbeta []float32)
+	attentionGrad(s AttentionShape, q, k, v, dy, dq, dk, dv []float32)
+	activateGrad(a Act, x, dy, dx []float32)
+	leakyReLU(slope float32, x, y []float32)
+	leakyReLUGrad(slope float32, x, dy, dx []float32)
+	gegluGrad(rows, c int, x, dy, dx []float32)
+	modulateGradX(n, t, c int, s []float32, lds int, dy, dx []float32)
+	modulateGradS(n, t, c int, x, dy, ds []float32)
+	upsample2Grad(n, h, w, c int, dy, dx []float32)
+	avgPool2Grad(n, h, w, c int, dy, dx []float32)
+	maxPoolGrad(s WindowShape, x, dy, dx []float32)
+	avgPoolGrad(s WindowShape, dy, dx []float32)
+	pixelMeanGrad(n, hw, c int, dy, dx []float32)
+	padColumns(rows, from, n, width int, x, y []float32)
+	embedGrad(ids []float32, dim int, dy, dtable []float32)
+	gaussianSampleGrad(rows, c int, moments, noise, dy, dm []float32)
+	dot(a, b []float32) float64
+	squareDistance(a, b []float32) float64
+	scaleDifference(f float32, a, b, y []float32)
+	sampleError(n, size, power int, x, target, y []float32)
+	sampleErrorGrad(n, size, power int, x, target, dy, dx []float32)
+	adamW(c adamStep, w, g, m, v, ema []float32)
 }
 
 // packed is what packing gives: the algorithm, the packed floats (bf16 pairs count as one), and two implementation-defined
@@ -111,4 +151,5 @@ type packed struct {
 	algo string
 	data []float32
 	kind int
+	prec Precision
 }

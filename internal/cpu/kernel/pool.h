@@ -22,6 +22,7 @@ typedef struct {
 	void (*conv_pack)(ldm_pool *, const ldm_conv_shape *, int algo, int bf, const float *, float *);
 	int (*conv)(ldm_pool *, const ldm_conv_shape *, int algo, int bf, const float *w, const float *x, float *y, const float *bias,
 		const float *sample_bias, long sample_stride, const float *residual, int act);
+	int (*conv_spread)(ldm_pool *, const ldm_conv_shape *, const ldm_spread *, const float *w, const float *x, float *y);
 	long (*linear_size)(long in, long out, int geglu, int bf);
 	void (*linear_pack)(ldm_pool *, long in, long out, int geglu, int bf, const float *, long first, long rows, float *);
 	int (*linear)(ldm_pool *, const ldm_linear_shape *, int geglu, int bf, const float *w, const float *x, float *y, const float *bias,

@@ -49,6 +49,7 @@ const ldm_target TARGET = {
 	.conv_size = conv_size,
 	.conv_pack = conv_pack,
 	.conv = conv,
+	.conv_spread = conv_spread,
 	.linear_size = linear_size,
 	.linear_pack = linear_pack,
 	.linear = linear,
