@@ -71,5 +71,7 @@ func (b *Backend) Close() { b.pool.Close() }
 
 // NewModel implements [plan.Backend].
 func (b *Backend) NewModel(w plan.WeightSource) plan.Model {
-	return &Model{backend: b, source: w, raw: map[string][]float32{}, conv: map[string]*kernel.ConvWeights{}, linear: map[string]*kernel.LinearWeights{}}
+	m := &Model{backend: b, source: w, raw: map[string][]float32{}, conv: map[string]*kernel.ConvWeights{}, linear: map[string]*kernel.LinearWeights{}, made: map[any]*made{}}
+	m.params, _ = w.(plan.Parameters)
+	return m
 }

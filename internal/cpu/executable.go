@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ldm-batch/ldm-batch/internal/cpu/kernel"
 	"github.com/ldm-batch/ldm-batch/internal/plan"
@@ -15,13 +16,24 @@ type Executable struct {
 	calls []func() error
 	in    [][]float32 // the caller's slices during Run
 	out   [][]float32
+
+	made []*made   // what the steps use that changes with parameters
+	term []float32 // a further term of a gradient, before it is added
 }
 
 // Compile implements [plan.Model].
 func (m *Model) Compile(p *plan.Plan) (plan.Executable, error) {
-	x := &Executable{model: m, plan: p, arena: kernel.Alloc(p.ArenaElems), calls: make([]func() error, 0, len(p.Steps))}
+	term := 0
 	for _, s := range p.Steps {
-		call, err := x.compile(s)
+		if s.Out.Place == plan.Gradient && s.Kind != plan.Accumulate {
+			term = max(term, s.Out.Elems())
+		}
+	}
+	x := &Executable{
+		model: m, plan: p, arena: kernel.Alloc(p.ArenaElems), calls: make([]func() error, 0, len(p.Steps)), term: kernel.Alloc(term),
+	}
+	for _, s := range p.Steps {
+		call, err := x.call(s)
 		if err != nil {
 			x.Close()
 			return nil, fmt.Errorf("cpu: %s: step %s (%s): %w", p.Name, s.Name, s.Kind, err)
@@ -40,7 +52,8 @@ func (x *Executable) Close() {
 	}
 	b.mu.Unlock()
 	kernel.Free(x.arena)
-	x.arena, x.calls = nil, nil
+	kernel.Free(x.term)
+	x.arena, x.term, x.calls = nil, nil, nil
 }
 
 // Run implements [plan.Executable].
@@ -54,6 +67,9 @@ func (x *Executable) Run(in, out [][]float32) error {
 	x.model.backend.mu.Lock()
 	defer x.model.backend.mu.Unlock()
 	x.model.backend.enter(x)
+	if err := x.model.refresh(x.made); err != nil {
+		return fmt.Errorf("cpu: %s: %w", x.plan.Name, err)
+	}
 	x.in, x.out = in, out
 	defer func() { x.in, x.out = nil, nil }()
 	for i, call := range x.calls {
@@ -102,29 +118,103 @@ func do(call func()) func() error {
 	return func() error { call(); return nil }
 }
 
-// compile turns a step into a call.
-func (x *Executable) compile(s *plan.Step) (func() error, error) {
+// depends notes that the executable uses something that may change with parameters.
+func (x *Executable) depends(key any) {
+	if e := x.model.made[key]; e != nil && !slices.Contains(x.made, e) {
+		x.made = append(x.made, e)
+	}
+}
+
+// vector is [Model.vector].
+func (x *Executable) vector(v *plan.Value) ([]float32, error) {
+	b, err := x.model.vector(v)
+	if err == nil && len(b) > 0 {
+		x.depends(&b[0])
+	}
+	return b, err
+}
+
+// vectors returns parameters unchanged.
+func (x *Executable) vectors(vs []*plan.Value) (ws [][]float32, err error) {
+	for _, v := range vs {
+		w, err := x.vector(v)
+		if err != nil {
+			return nil, err
+		}
+		ws = append(ws, w)
+	}
+	return ws, nil
+}
+
+// call turns a step into a call. What is computed for the gradient of a parameter is written there when it is the first term, else
+// beside and added.
+func (x *Executable) call(s *plan.Step) (func() error, error) {
+	if s.Out.Place != plan.Gradient {
+		var out []float32
+		if s.Out.Root().Place == plan.Arena {
+			out = x.slice(s.Out)
+		}
+		return x.compile(s, out)
+	}
+	if x.model.params == nil {
+		return nil, fmt.Errorf("the weights of the model do not change")
+	}
+	p, name := x.model.backend.pool, s.Out.Name
+	g := x.model.params.Gradient(name)
+	if len(g) != s.Out.Elems() {
+		return nil, fmt.Errorf("the gradient of %s has %d values, want %d", name, len(g), s.Out.Elems())
+	}
+	if s.Kind == plan.Accumulate {
+		in := x.slice(s.In[0])[:len(g)]
+		return do(func() {
+			if x.model.params.StartGradient(name) {
+				p.Add(g, in)
+			} else {
+				p.Add(g, g, in)
+			}
+		}), nil
+	}
+	if len(x.term) < len(g) {
+		return nil, fmt.Errorf("no memory for another term of %d values", len(g))
+	}
+	term := x.term[:len(g)]
+	first, err := x.compile(s, g)
+	if err != nil {
+		return nil, err
+	}
+	more, err := x.compile(s, term)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		if x.model.params.StartGradient(name) {
+			return first()
+		}
+		if err := more(); err != nil {
+			return err
+		}
+		p.Add(g, g, term)
+		return nil
+	}, nil
+}
+
+// compile turns a step that writes to out into a call.
+func (x *Executable) compile(s *plan.Step, out []float32) (func() error, error) {
 	p := x.model.backend.pool
 	var in []([]float32)
 	for _, v := range s.In {
-		if v.Place == plan.Arena {
+		switch v.Root().Place {
+		case plan.Arena:
 			in = append(in, x.slice(v))
-		}
-	}
-	var out []float32
-	if s.Out.Root().Place == plan.Arena {
-		out = x.slice(s.Out)
-	}
-	weights := func() (ws [][]float32, err error) {
-		for _, v := range s.Weights {
-			w, err := x.model.vector(v)
+		case plan.Param:
+			w, err := x.vector(v)
 			if err != nil {
 				return nil, err
 			}
-			ws = append(ws, w)
+			in = append(in, w)
 		}
-		return ws, nil
 	}
+	weights := func() ([][]float32, error) { return x.vectors(s.Weights) }
 	switch s.Kind {
 	case plan.Load:
 		i := port(x.plan.Inputs, s.In[0])
@@ -134,7 +224,7 @@ func (x *Executable) compile(s *plan.Step) (func() error, error) {
 		return do(func() { copy(out, x.in[i]) }), nil
 	case plan.Store:
 		o := port(x.plan.Outputs, s.Out)
-		if n, h, w, c, ok := image(s.Out); ok {
+		if n, h, w, c, ok := image(s.In[0]); ok {
 			return do(func() { p.ToNCHW(n, c, h*w, in[0], x.out[o]) }), nil
 		}
 		return do(func() { copy(x.out[o], in[0]) }), nil
@@ -147,8 +237,7 @@ func (x *Executable) compile(s *plan.Step) (func() error, error) {
 		if err != nil {
 			return nil, err
 		}
-		n, h, w, c, _ := image(s.In[0])
-		shape := kernel.GroupNormShape{N: n, HW: h * w, C: c, Groups: s.Groups, Eps: s.Eps, SiLU: s.SiLU}
+		shape := normShape(s)
 		ss, moments := x.slice(s.ScaleShift), x.slice(s.Moments)
 		if ss != nil {
 			shape.ScaleStride = s.ScaleShift.Stride()
@@ -169,14 +258,7 @@ func (x *Executable) compile(s *plan.Step) (func() error, error) {
 		rows, c := s.Out.Rows(), s.Out.Cols()
 		return do(func() { p.LayerNorm(rows, c, s.Eps, in[0], ws[0], ws[1], out) }), nil
 	case plan.Attention:
-		q, k, v, o := s.In[0], s.In[1], s.In[2], s.Out
-		n, tq, tk := o.Shape[0], q.Shape[1], k.Shape[1]
-		shape := kernel.AttentionShape{
-			N: n, Tq: tq, Tk: tk, Heads: s.Heads, D: o.Cols() / s.Heads, Scale: float32(s.Factor),
-			QRow: q.Stride(), KRow: k.Stride(), VRow: v.Stride(), ORow: o.Stride(),
-			QHead: s.QKVHead[0], KHead: s.QKVHead[1], VHead: s.QKVHead[2], OHead: s.QKVHead[3],
-			QSample: tq * q.Stride(), KSample: tk * k.Stride(), VSample: tk * v.Stride(), OSample: tq * o.Stride(),
-		}
+		shape := attentionShape(s, s.Out)
 		p.ReserveAttention(shape, kernel.FP32)
 		return do(func() { p.Attention(shape, in[0], in[1], in[2], out, kernel.FP32) }), nil
 	case plan.SiLU:
@@ -264,13 +346,16 @@ func (x *Executable) compile(s *plan.Step) (func() error, error) {
 		rows, c := s.Out.Rows(), s.Out.Cols()
 		return do(func() { p.GaussianSample(rows, c, in[0], in[1], out) }), nil
 	}
-	return nil, fmt.Errorf("no kernel for this step")
+	return x.compileGradient(s, in, out)
 }
 
 func (x *Executable) epilogue(s *plan.Step) (kernel.Epilogue, error) {
 	b, err := x.model.bias(s)
 	if err != nil {
 		return kernel.Epilogue{}, err
+	}
+	if len(b) > 0 {
+		x.depends(&b[0])
 	}
 	e := kernel.Epilogue{Bias: b, Residual: x.slice(s.Residual), Act: kernel.Act(s.Act)}
 	if s.SampleBias != nil {
@@ -285,6 +370,7 @@ func (x *Executable) conv(s *plan.Step, in, out []float32) (func() error, error)
 	if err != nil {
 		return nil, err
 	}
+	x.depends(w)
 	e, err := x.epilogue(s)
 	if err != nil {
 		return nil, err
@@ -299,6 +385,7 @@ func (x *Executable) linear(s *plan.Step, in, out []float32) (func() error, erro
 	if err != nil {
 		return nil, err
 	}
+	x.depends(w)
 	e, err := x.epilogue(s)
 	if err != nil {
 		return nil, err
@@ -313,13 +400,39 @@ func (x *Executable) linear(s *plan.Step, in, out []float32) (func() error, erro
 	return do(func() { p.Linear(shape, w, in, out, e) }), nil
 }
 
-// convShape describes a convolution step to the kernels.
-func convShape(s *plan.Step) kernel.ConvShape {
+// normShape describes a group normalisation, or its gradient, to the kernels. Statistics over a batch are those of one sample of
+// more pixels.
+func normShape(s *plan.Step) kernel.GroupNormShape {
 	n, h, w, c, _ := image(s.In[0])
+	hw := h * w
+	if s.Batch {
+		n, hw = 1, n*hw
+	}
+	return kernel.GroupNormShape{N: n, HW: hw, C: c, Groups: s.Groups, Eps: s.Eps, SiLU: s.SiLU}
+}
+
+// attentionShape describes an attention with result o, or the gradient of one, to the kernels.
+func attentionShape(s *plan.Step, o *plan.Value) kernel.AttentionShape {
+	q, k, v := s.In[0], s.In[1], s.In[2]
+	n, tq, tk := q.Shape[0], q.Shape[1], k.Shape[1]
+	return kernel.AttentionShape{
+		N: n, Tq: tq, Tk: tk, Heads: s.Heads, D: o.Cols() / s.Heads, Scale: float32(s.Factor),
+		QRow: q.Stride(), KRow: k.Stride(), VRow: v.Stride(), ORow: o.Stride(),
+		QHead: s.QKVHead[0], KHead: s.QKVHead[1], VHead: s.QKVHead[2], OHead: s.QKVHead[3],
+		QSample: tq * q.Stride(), KSample: tk * k.Stride(), VSample: tk * v.Stride(), OSample: tq * o.Stride(),
+	}
+}
+
+// convShape describes a convolution step to the kernels.
+func convShape(s *plan.Step) kernel.ConvShape { return convShapeOf(s, s.In[0], s.Out) }
+
+// convShapeOf describes a convolution of x to y with the window of a step.
+func convShapeOf(s *plan.Step, x, y *plan.Value) kernel.ConvShape {
+	n, h, w, c, _ := image(x)
 	if s.Window.Upsample {
 		h, w = 2*h, 2*w
 	}
-	_, oh, ow, oc, _ := image(s.Out)
+	_, oh, ow, oc, _ := image(y)
 	return kernel.ConvShape{
 		N: n, H: h, W: w, C: c, OutH: oh, OutW: ow, O: oc,
 		KH: s.Window.KH, KW: s.Window.KW, Stride: s.Window.Stride, PadTop: s.Window.Top, PadLeft: s.Window.Left,
@@ -328,19 +441,22 @@ func convShape(s *plan.Step) kernel.ConvShape {
 }
 
 // windowShape describes a pooling step to the kernels.
-func windowShape(s *plan.Step) kernel.WindowShape {
-	n, h, w, c, _ := image(s.In[0])
-	_, oh, ow, _, _ := image(s.Out)
+func windowShape(s *plan.Step) kernel.WindowShape { return windowShapeOf(s, s.In[0], s.Out) }
+
+// windowShapeOf describes a pooling of x to y with the window of a step.
+func windowShapeOf(s *plan.Step, x, y *plan.Value) kernel.WindowShape {
+	n, h, w, c, _ := image(x)
+	_, oh, ow, _, _ := image(y)
 	shape := kernel.WindowShape{N: n, H: h, W: w, C: c, OutH: oh, OutW: ow, Kernel: s.Window.KH, Stride: s.Window.Stride, Pad: s.Window.Top}
-	if s.Kind == plan.AvgPool3 {
+	if s.Kind == plan.AvgPool3 || s.Kind == plan.AvgPool3Grad {
 		shape.Kernel, shape.Stride, shape.Pad = 3, 1, 1
 	}
 	return shape
 }
 
-// image splits the shape of an image value.
+// image splits the shape of a value that is an image.
 func image(v *plan.Value) (n, h, w, c int, ok bool) {
-	if len(v.Shape) != 4 {
+	if len(v.Shape) != 4 || v.Flat {
 		return 0, 0, 0, 0, false
 	}
 	return v.Shape[0], v.Shape[2], v.Shape[3], v.Shape[1], true

@@ -174,6 +174,11 @@ func newProblem(t testing.TB, nw network, n int) *problem {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newProblemOf(prog, p)
+}
+
+// newProblemOf makes up weights and inputs.
+func newProblemOf(prog *ir.Program, p *plan.Plan) *problem {
 	pr := &problem{prog: prog, plan: p, weights: memory{}, feed: map[string][]float32{}}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, node := range prog.Nodes {
@@ -249,26 +254,33 @@ func open(t testing.TB, o Options) *Backend {
 	return b
 }
 
+// reference evaluates the program in float64.
+func (pr *problem) reference(t testing.TB) [][]float32 {
+	t.Helper()
+	feed64 := map[string][]float64{}
+	for k, v := range pr.feed {
+		for _, x := range v {
+			feed64[k] = append(feed64[k], float64(x))
+		}
+	}
+	ref, err := ir.Evaluate(pr.prog, feed64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([][]float32, len(ref))
+	for i, r := range ref {
+		for _, x := range r {
+			want[i] = append(want[i], float32(x))
+		}
+	}
+	return want
+}
+
 // TestAgainstReference compares every network on every instruction set with the graph's plain evaluation.
 func TestAgainstReference(t *testing.T) {
 	for _, nw := range networks {
 		pr := newProblem(t, nw, 2)
-		feed64 := map[string][]float64{}
-		for k, v := range pr.feed {
-			for _, x := range v {
-				feed64[k] = append(feed64[k], float64(x))
-			}
-		}
-		ref, err := ir.Evaluate(pr.prog, feed64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := make([][]float32, len(ref))
-		for i, r := range ref {
-			for _, x := range r {
-				want[i] = append(want[i], float32(x))
-			}
-		}
+		want := pr.reference(t)
 		for _, isa := range kernel.Available() {
 			for _, prec := range []kernel.Precision{kernel.FP32, kernel.Mixed} {
 				if prec == kernel.Mixed && !isa.BF16() {

@@ -16,6 +16,62 @@ type Model struct {
 	conv    map[string]*kernel.ConvWeights
 	linear  map[string]*kernel.LinearWeights
 	bytes   int64
+
+	params plan.Parameters // the source, when its tensors change
+	made   map[any]*made   // by what was made: a slice's first element, packed weights
+}
+
+// made is something made of parameters that change.
+type made struct {
+	of      []string
+	version uint64
+	again   func() error
+}
+
+// versions is the sum of the versions of parameters: it grows when any of them changes, and is 0 when none ever does.
+func (m *Model) versions(names []string) (v uint64) {
+	for _, name := range names {
+		v += m.params.Version(name)
+	}
+	return v
+}
+
+// changing says that something made of parameters, known by key, is to be made again when they change.
+func (m *Model) changing(key any, of []*plan.Value, again func() error) {
+	if m.params == nil {
+		return
+	}
+	names := sources(of)
+	if v := m.versions(names); v > 0 {
+		m.made[key] = &made{names, v, again}
+	}
+}
+
+// sources lists the names in the files of what parameters are made of.
+func sources(vs []*plan.Value) (names []string) {
+	for _, v := range vs {
+		switch {
+		case v == nil:
+		case v.Product != nil:
+			names = append(names, sources([]*plan.Value{v.Product.A, v.Product.B, v.Product.Plus})...)
+		default:
+			names = append(names, v.Name)
+		}
+	}
+	return names
+}
+
+// refresh makes again what is out of date.
+func (m *Model) refresh(list []*made) error {
+	for _, e := range list {
+		if v := m.versions(e.of); v != e.version {
+			if err := e.again(); err != nil {
+				return err
+			}
+			e.version = v
+		}
+	}
+	return nil
 }
 
 // Bytes is the memory that weights take.
@@ -26,6 +82,7 @@ func (m *Model) Close() {
 	for _, b := range m.raw {
 		kernel.Free(b)
 	}
+	m.made = nil
 	for _, w := range m.conv {
 		w.Close()
 	}
@@ -46,9 +103,16 @@ func (m *Model) load(v *plan.Value, dst []float32) error {
 	return nil
 }
 
-// vector returns a tensor unchanged, loaded once.
+// vector returns a tensor unchanged, loaded once. One that changes is used where it is.
 func (m *Model) vector(v *plan.Value) ([]float32, error) {
 	if b, ok := m.raw[v.Name]; ok {
+		return b, nil
+	}
+	if m.params != nil && v.Product == nil && m.params.Version(v.Name) > 0 {
+		b, ok := m.source.View(v.Name)
+		if !ok || len(b) != v.Elems() {
+			return nil, fmt.Errorf("weight %s: have %d values, want %d", v.Name, len(b), v.Elems())
+		}
 		return b, nil
 	}
 	b := kernel.Alloc(v.Elems())
@@ -58,6 +122,7 @@ func (m *Model) vector(v *plan.Value) ([]float32, error) {
 	}
 	m.raw[v.Name] = b
 	m.bytes += int64(4 * len(b))
+	m.changing(&b[0], []*plan.Value{v}, func() error { return m.load(v, b) })
 	return b, nil
 }
 
@@ -133,12 +198,21 @@ func (m *Model) product(p *plan.Product, dst []float32) error {
 func (m *Model) packConv(s *plan.Step, shape kernel.ConvShape) (*kernel.ConvWeights, error) {
 	shape.N = 1 // the algorithm follows from the layer, and packed weights fit every batch size
 	key := fmt.Sprint(s.Weights[0].Name, shape)
+	pack := func(oihw []float32) (*kernel.ConvWeights, error) {
+		return kernel.PackConv(m.backend.pool, shape, oihw, kernel.FP32)
+	}
+	if s.Kind == plan.ConvGradInput {
+		key += " gradient"
+		pack = func(oihw []float32) (*kernel.ConvWeights, error) {
+			return kernel.PackConvGradInput(m.backend.pool, shape, oihw)
+		}
+	}
 	if w, ok := m.conv[key]; ok {
 		return w, nil
 	}
 	var w *kernel.ConvWeights
 	err := m.borrow(s.Weights, func(parts [][]float32) (err error) {
-		w, err = kernel.PackConv(m.backend.pool, shape, parts[0], kernel.FP32)
+		w, err = pack(parts[0])
 		return err
 	})
 	if err != nil {
@@ -146,6 +220,9 @@ func (m *Model) packConv(s *plan.Step, shape kernel.ConvShape) (*kernel.ConvWeig
 	}
 	m.conv[key] = w
 	m.bytes += w.Bytes()
+	m.changing(w, s.Weights, func() error {
+		return m.borrow(s.Weights, func(parts [][]float32) error { w.Repack(m.backend.pool, parts[0]); return nil })
+	})
 	return w, nil
 }
 
@@ -155,7 +232,7 @@ func (m *Model) packConv(s *plan.Step, shape kernel.ConvShape) (*kernel.ConvWeig
 // network passes 1e-2, and they are the smaller part of the work. The choice follows from the layer and the rows of one
 // sample, so that it does not depend on the batch.
 func (m *Model) precision(s *plan.Step) kernel.Precision {
-	if s.Out.Rows()/s.Out.Shape[0] < minMixedRows || len(s.Weights[0].Shape) > 2 {
+	if s.Transposed || s.Out.Rows()/s.Out.Shape[0] < minMixedRows || len(s.Weights[0].Shape) > 2 {
 		return kernel.FP32
 	}
 	return m.backend.prec
@@ -170,13 +247,17 @@ func (m *Model) packLinear(s *plan.Step) (*kernel.LinearWeights, error) {
 		names = append(names, v.Name)
 	}
 	prec := m.precision(s)
-	key := fmt.Sprint(strings.Join(names, "+"), " ", s.GEGLU, prec)
+	key := fmt.Sprint(strings.Join(names, "+"), " ", s.GEGLU, s.Transposed, prec)
 	if w, ok := m.linear[key]; ok {
 		return w, nil
 	}
 	var w *kernel.LinearWeights
 	err := m.borrow(s.Weights, func(parts [][]float32) (err error) {
-		w, err = kernel.PackLinear(m.backend.pool, s.In[0].Cols(), parts, s.GEGLU, prec)
+		if s.Transposed {
+			w, err = kernel.PackLinearTransposed(m.backend.pool, s.In[0].Cols(), s.Out.Cols(), parts[0])
+		} else {
+			w, err = kernel.PackLinear(m.backend.pool, s.In[0].Cols(), parts, s.GEGLU, prec)
+		}
 		return err
 	})
 	if err != nil {
@@ -184,6 +265,9 @@ func (m *Model) packLinear(s *plan.Step) (*kernel.LinearWeights, error) {
 	}
 	m.linear[key] = w
 	m.bytes += w.Bytes()
+	m.changing(w, s.Weights, func() error {
+		return m.borrow(s.Weights, func(parts [][]float32) error { w.Repack(m.backend.pool, parts...); return nil })
+	})
 	return w, nil
 }
 
@@ -209,18 +293,25 @@ func (m *Model) bias(s *plan.Step) ([]float32, error) {
 		return b, nil
 	}
 	b := kernel.Alloc(n)
-	at := 0
-	for i, v := range s.Bias {
-		width := s.Weights[i].Shape[0]
-		if v != nil {
-			if err := m.load(v, b[at:at+width]); err != nil {
-				kernel.Free(b)
-				return nil, err
+	load := func() error {
+		at := 0
+		for i, v := range s.Bias {
+			width := s.Weights[i].Shape[0]
+			if v != nil {
+				if err := m.load(v, b[at:at+width]); err != nil {
+					return err
+				}
 			}
+			at += width
 		}
-		at += width
+		return nil
+	}
+	if err := load(); err != nil {
+		kernel.Free(b)
+		return nil, err
 	}
 	m.raw[key] = b
 	m.bytes += int64(4 * n)
+	m.changing(&b[0], s.Bias, load)
 	return b, nil
 }

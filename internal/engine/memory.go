@@ -32,10 +32,7 @@ func NeedsOf(g *nn.Graph) (Needs, error) {
 	if err != nil {
 		return Needs{}, err
 	}
-	n := Needs{Memory: Memory{Arena: 4 * int64(p.ArenaElems)}, FLOP: p.FLOP}
-	for _, v := range append(append([]*plan.Value(nil), p.Inputs...), p.Outputs...) {
-		n.Buffers += 4 * int64(v.Elems())
-	}
+	n := Needs{Memory: memoryOf(p), FLOP: p.FLOP}
 	for _, s := range p.Steps {
 		if s.Kind == plan.Attention {
 			n.Attention += s.FLOP
@@ -53,4 +50,12 @@ func (n Needs) Beside(o Needs) Needs {
 func (n Needs) Times(k int) Needs {
 	n.FLOP, n.Attention = n.FLOP*int64(k), n.Attention*int64(k)
 	return n
+}
+
+func memoryOf(p *plan.Plan) Memory {
+	m := Memory{Arena: 4 * int64(p.ArenaElems)}
+	for _, v := range append(append([]*plan.Value(nil), p.Inputs...), p.Outputs...) {
+		m.Buffers += 4 * int64(v.Elems())
+	}
+	return m
 }

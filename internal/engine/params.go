@@ -12,7 +12,7 @@ import (
 
 // Params are the parameters that training changes. They stand one after the other in five arenas of one layout: values,
 // gradients, the two moments of Adam and a running average. Views of single parameters, row-major in their shapes, are valid
-// until Close. It implements [plan.Parameters] and is not safe for concurrent use.
+// until Close. It is a [plan.WeightSource] of the present values, and not safe for concurrent use.
 //
 // Methods that take names mean all parameters when there is none. A name that is no parameter is a bug and panics.
 type Params struct {

@@ -13,6 +13,7 @@ var passes = []struct {
 	run  func(*lowering) error
 }{
 	{"import", importProgram},              // one step for each operation; token views; 1x1 convolutions become Linear
+	{"zero-gradients", zerosOpt},           // gradients that are zero are not computed
 	{"collapse-single-token", collapseOpt}, // attention over one key is that key's value
 	{"fold-single-head", foldOpt},          // one head needs two products of its input, not four
 	{"fuse-gradients", fuseGradientsOpt},   // one pass over the data for what has one pass forward

@@ -45,7 +45,7 @@ const (
 	ConvGradWeight      Kind = "conv_grad_weight"       // x, dy; Window
 	LinearGradWeight    Kind = "linear_grad_weight"     // x, dy
 	ColumnSum           Kind = "column_sum"             // x (..., C), to (C); also images
-	PixelSum            Kind = "pixel_sum"              // x (N,C,H,W), to (N,C)
+	PixelSum            Kind = "pixel_sum"              // x (N,C,H,W) or (N,T,C), to (N,C)
 	BatchSum            Kind = "batch_sum"              // x (N,T,C), to (T,C)
 	GroupNormGrad       Kind = "group_norm_grad"        // x, dy; Weights: gamma, with SiLU also beta; Affine
 	GroupNormGradParams Kind = "group_norm_grad_params" // x, dy, to gradients of gamma and beta (2C)
@@ -97,6 +97,7 @@ const (
 	Offset         Kind = "offset"          // x; Factor
 
 	One            Kind = "one"              // no operand
+	Zero           Kind = "zero"             // no operand
 	Dot            Kind = "dot"              // a, b
 	ScaleBy        Kind = "scale_by"         // x, scalar
 	MeanSquare     Kind = "mean_square"      // a, b
