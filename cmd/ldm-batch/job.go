@@ -48,14 +48,23 @@ func resolve(c *cli.Context, kind string, settings []setting) (*spec.Resolved, e
 	return r, nil
 }
 
-// prepare resolves, opens and checks a job.
-func (k *console) prepare(ctx context.Context, c *cli.Context, kind string, settings []setting) (*spec.Resolved, *jobs.Prepared, error) {
+// resolve makes the job and names it in the log.
+func (k *console) resolve(c *cli.Context, kind string, settings []setting) (*spec.Resolved, error) {
 	r, err := resolve(c, kind, settings)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	k.report.job = jobName(c, r)
 	k.log = k.log.With(logFields(k.report.job, c.String("shard"))...)
+	return r, nil
+}
+
+// prepare resolves, opens and checks a job.
+func (k *console) prepare(ctx context.Context, c *cli.Context, kind string, settings []setting) (*spec.Resolved, *jobs.Prepared, error) {
+	r, err := k.resolve(c, kind, settings)
+	if err != nil {
+		return nil, nil, err
+	}
 	p, err := jobs.Prepare(ctx, r, jobs.PrepareOptions{Log: k.log})
 	return r, p, err
 }
@@ -66,7 +75,14 @@ func (k *console) runJob(ctx context.Context, c *cli.Context, kind string, setti
 	if err != nil {
 		return err
 	}
-	_, p, err := k.prepare(ctx, c, kind, settings)
+	r, err := k.resolve(c, kind, settings)
+	if err != nil {
+		return err
+	}
+	if r.Kind == "Train" {
+		return k.runTraining(ctx, c, r, o)
+	}
+	p, err := jobs.Prepare(ctx, r, jobs.PrepareOptions{Log: k.log})
 	if err != nil {
 		return err
 	}

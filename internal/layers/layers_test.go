@@ -32,12 +32,12 @@ var layers = []struct {
 		"internal/cpu/kernel", "internal/gpu", "+internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"jobs/spec", []string{"internal/exitcode"}},
 
-	{"sample", []string{"encode", "internal/engine", "internal/ir", "internal/plan", "internal/train", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/wordpiece", "internal/exitcode"}},
+	{"sample", []string{"encode", "internal/engine", "internal/ir", "internal/plan", "internal/train", "internal/nn", "internal/patch", "internal/tile", "+internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"eval", []string{"internal/page", "io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode", "io/preprocess", "internal/plan"}},
-	{"encode", []string{"internal/engine", "internal/nn", "internal/patch", "internal/tile", "internal/weights", "internal/exitcode"}},
+	{"encode", []string{"internal/engine", "internal/ir", "internal/plan", "+internal/nn", "internal/patch", "internal/tile", "+internal/weights", "internal/exitcode"}},
 
 	{"internal/engine", []string{"internal/nn", "internal/ir", "internal/plan", "internal/exitcode"}},
-	{"internal/nn", []string{"internal/ir", "internal/weights", "internal/exitcode"}},
+	{"internal/nn", []string{"internal/ir", "+internal/weights", "internal/exitcode"}},
 	{"internal/cpu", []string{"internal/cpu/kernel", "internal/plan", "internal/exitcode"}},
 	{"internal/cpu/kernel", []string{"internal/exitcode"}},
 	{"internal/gpu", []string{"internal/plan", "internal/exitcode"}},

@@ -15,13 +15,15 @@ const (
 	streamDrop
 	// StreamHoles is for the holes of inpainting.
 	StreamHoles
+	// StreamSecondPass, added to sample.StreamPosterior, is for the discriminator's pass of a first stage.
+	StreamSecondPass
 )
 
-// Key names a sample by its number, counted over the whole run from 0; everything random of it follows from the seed and its key.
+// Key names a sample by its number, its place in the order of the whole run, from 0; everything random of it follows from the seed and its key.
 func Key(number int64) string { return "sample " + strconv.FormatInt(number, 10) }
 
-// Draw gives the samples from number first on their times and noise, N x C x h x w.
-func (o *Objective) Draw(seed uint64, first int64, b *Batch) {
+// Draw gives the samples of a batch, of which there is one number for each, their times and noise, N x C x h x w.
+func (o *Objective) Draw(seed uint64, numbers []int64, b *Batch) {
 	d := o.model.Config.Diffusion
 	each := d.Channels * b.H * b.W
 	if len(b.Noise) != b.N*each {
@@ -29,8 +31,8 @@ func (o *Objective) Draw(seed uint64, first int64, b *Batch) {
 	}
 	b.Times = b.Times[:0]
 	shift := make([]float32, d.Channels)
-	for i := range b.N {
-		key := Key(first + int64(i))
+	for i, number := range numbers {
+		key := Key(number)
 		b.Times = append(b.Times, int(uniform01(seed, key, streamTime)*float64(o.tables.len())))
 		row := b.Noise[i*each : (i+1)*each]
 		sample.Normal(seed, key, sample.StreamInitial, row)

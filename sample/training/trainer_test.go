@@ -60,7 +60,7 @@ func trainer(t *testing.T, c *nn.Config, cfg Config, o Optimizer) *Trainer {
 // batchOf is the batch of a step; its content follows from the number alone.
 func batchOf(tr *Trainer, number int64) Batch {
 	b := Batch{Size: Size{N: 2, H: 4, W: 4}, Z: make([]float32, 2*2*16)}
-	tr.Objective.Draw(7, 2*number, &b)
+	tr.Objective.Draw(7, []int64{2 * number, 2*number + 1}, &b)
 	for i := range b.Z {
 		b.Z[i] = float32(math.Sin(float64(number)*10 + float64(i)))
 	}
@@ -254,8 +254,12 @@ func TestDraw(t *testing.T) {
 		t.Fatal(err)
 	}
 	big, one := Batch{Size: Size{N: 500, H: 4, W: 4}}, Batch{Size: Size{N: 1, H: 4, W: 4}}
-	o.Draw(3, 100, &big)
-	o.Draw(3, 177, &one)
+	numbers := make([]int64, 500)
+	for i := range numbers {
+		numbers[i] = 100 + int64(i)
+	}
+	o.Draw(3, numbers, &big)
+	o.Draw(3, []int64{177}, &one)
 	if big.Times[77] != one.Times[0] || fmt.Sprint(big.Noise[77*32:78*32]) != fmt.Sprint(one.Noise) {
 		t.Error("a sample depends on its batch")
 	}

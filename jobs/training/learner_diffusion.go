@@ -1,0 +1,252 @@
+package training
+
+import (
+	"fmt"
+
+	"github.com/ldm-batch/ldm-batch/encode"
+	"github.com/ldm-batch/ldm-batch/internal/engine"
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/nn"
+	"github.com/ldm-batch/ldm-batch/internal/plan"
+	"github.com/ldm-batch/ldm-batch/internal/weights"
+	"github.com/ldm-batch/ldm-batch/jobs/spec"
+	"github.com/ldm-batch/ldm-batch/sample"
+	diffusion "github.com/ldm-batch/ldm-batch/sample/training"
+)
+
+// diffusionLearner trains a latent diffusion model. What is frozen, the first stage and perhaps the conditioner, runs beside.
+type diffusionLearner struct {
+	model   *nn.Model
+	trainer *diffusion.Trainer
+	frozen  *engine.Session
+	first   *encode.FirstStage
+	recipe  *recipe
+	seed    uint64
+	batch   int
+	stored  float32 // factor that latents were multiplied with before they were stored
+	measure bool    // the scale factor is that of the first batch
+	average bool
+}
+
+func newDiffusionLearner(m *nn.Model, job *spec.Spec, r *recipe, b plan.Backend) (*diffusionLearner, error) {
+	t := job.Train
+	l := &diffusionLearner{model: m, recipe: r, seed: job.Compute.Seed, batch: t.Batch, stored: 1, average: m.Config.Diffusion.UseEMA && t.EMA > 0}
+	var err error
+	if l.trainer, err = diffusion.NewTrainer(m, diffusion.Config{MinSNR: t.MinSNR, OffsetNoise: t.OffsetNoise, Drop: t.Drop}, diffusion.Optimizer{
+		WeightDecay: t.WeightDecay, Clip: t.Clip, Average: t.EMA, Memory: int64(job.Limits.Memory),
+	}, b); err != nil {
+		return nil, err
+	}
+	l.frozen = engine.New(m, b)
+	if l.first, err = encode.New(l.frozen); err != nil {
+		l.close()
+		return nil, err
+	}
+	r.drop = func(number int64) bool { return l.trainer.Objective.Dropped(l.seed, number) }
+	return l, nil
+}
+
+func (l *diffusionLearner) close() {
+	l.trainer.Close()
+	if l.frozen != nil {
+		l.frozen.Close()
+	}
+}
+
+func (l *diffusionLearner) add(examples []*example) ([]term, error) {
+	b, err := l.batchOf(examples, l.seed)
+	if err != nil {
+		return nil, err
+	}
+	x, err := l.trainer.Add(b)
+	return []term{{"loss", x.Loss}, {"loss_simple", x.Simple}, {"loss_vlb", x.VLB}}, err
+}
+
+func (l *diffusionLearner) step(rate float64) ([]term, error) {
+	norm, err := l.trainer.Step(rate)
+	return []term{{"grad_norm", norm}}, err
+}
+
+func (l *diffusionLearner) check() error { return l.trainer.Check() }
+
+// validationSeed tells the noise of validation from that of training.
+const validationSeed = 0x5eed_0f_7a1da7e
+
+// validate computes the mean error of the examples at times and with noise that never change. The loss of the moving average
+// comes first where there is one.
+func (l *diffusionLearner) validate(examples []*example) ([]term, error) {
+	var terms []term
+	for _, kind := range []struct {
+		name    string
+		average bool
+	}{{"val/loss_simple_ema", true}, {"val/loss_simple", false}} {
+		if kind.average && !l.average {
+			continue
+		}
+		v, err := l.trainer.Validate(kind.average)
+		if err != nil {
+			return nil, err
+		}
+		sum, n := 0.0, 0
+		err = each(examples, l.batch, func(part []*example) error {
+			b, err := l.batchOf(part, l.seed^validationSeed)
+			if err != nil {
+				return err
+			}
+			x, err := v.Loss(b)
+			sum, n = sum+x.Simple*float64(len(part)), n+len(part)
+			return err
+		})
+		v.Close()
+		if err != nil {
+			return nil, err
+		}
+		terms = append(terms, term{kind.name, sum / float64(n)})
+	}
+	return terms, nil
+}
+
+// each calls f with batches of n; the last one holds what is left.
+func each(examples []*example, n int, f func([]*example) error) error {
+	for len(examples) > 0 {
+		k := min(n, len(examples))
+		if err := f(examples[:k]); err != nil {
+			return err
+		}
+		examples = examples[k:]
+	}
+	return nil
+}
+
+func (l *diffusionLearner) tensors() ([]*weights.Tensor, error)   { return l.trainer.Model() }
+func (l *diffusionLearner) optimiser() ([]*weights.Tensor, error) { return l.trainer.Optimiser() }
+
+func (l *diffusionLearner) restore(model, optimiser *weights.File, steps int64) error {
+	l.measure = false
+	return l.trainer.Restore(model, optimiser, steps)
+}
+
+// batchOf makes latents and conditions of examples, and draws their times and noise.
+func (l *diffusionLearner) batchOf(examples []*example, seed uint64) (diffusion.Batch, error) {
+	n := len(examples)
+	b := diffusion.Batch{Size: diffusion.Size{N: n}}
+	numbers := make([]int64, n)
+	for i, e := range examples {
+		numbers[i] = e.number
+	}
+	if err := l.latents(&b, examples, seed); err != nil {
+		return b, err
+	}
+	l.trainer.Objective.Draw(seed, numbers, &b)
+	return b, l.conditions(&b, examples)
+}
+
+// latents encodes images, or takes what is stored, and scales it.
+func (l *diffusionLearner) latents(b *diffusion.Batch, examples []*example, seed uint64) error {
+	if examples[0].latent != nil {
+		b.H, b.W = l.recipe.latent[1], l.recipe.latent[2]
+		for _, e := range examples {
+			b.Z = append(b.Z, e.latent...)
+		}
+		if l.stored != 1 {
+			for i := range b.Z {
+				b.Z[i] /= l.stored
+			}
+		}
+	} else {
+		h, w := l.recipe.config.Size.H, l.recipe.config.Size.W
+		b.H, b.W = h/l.first.Factor(), w/l.first.Factor()
+		var o encode.Options
+		if l.first.Stochastic() {
+			each := l.first.Channels() * b.H * b.W
+			o.Noise = make([]float32, len(examples)*each)
+			for i, e := range examples {
+				sample.Normal(seed, diffusion.Key(e.number), sample.StreamPosterior, o.Noise[i*each:(i+1)*each])
+			}
+		}
+		z, err := l.first.Encode(images(examples), len(examples), h, w, o)
+		if err != nil {
+			return err
+		}
+		b.Z = append(b.Z, z...)
+	}
+	if l.measure {
+		l.model.ScaleFactor, l.measure = diffusion.ScaleFactor(b.Z), false
+		if !(l.model.ScaleFactor > 0) || l.model.ScaleFactor > 1e6 {
+			return exitcode.Errorf(exitcode.Data, "scale_by_std: the latents of the first batch give the scale factor %v", l.model.ScaleFactor)
+		}
+	}
+	if s := l.model.ScaleFactor; s != 1 {
+		for i := range b.Z {
+			b.Z[i] *= s
+		}
+	}
+	return nil
+}
+
+func images(examples []*example) []float32 {
+	x := make([]float32, 0, len(examples)*len(examples[0].image))
+	for _, e := range examples {
+		x = append(x, e.image...)
+	}
+	return x
+}
+
+// conditions fills in what the model is conditioned on: the input of a conditioner that is trained, else what the frozen one makes.
+func (l *diffusionLearner) conditions(b *diffusion.Batch, examples []*example) (err error) {
+	learns := l.trainer.Objective.Learns()
+	size := l.recipe.config.Size
+	switch l.recipe.condition {
+	case class:
+		labels := make([]int64, b.N)
+		for i, e := range examples {
+			labels[i] = e.label
+			b.Input = append(b.Input, float32(e.label))
+		}
+		if !learns {
+			b.Cond, err = sample.ClassCondition(l.frozen, labels)
+		}
+	case text, layout:
+		var tokens [][]int
+		for _, e := range examples {
+			tokens = append(tokens, e.tokens)
+			for _, t := range e.tokens {
+				b.Input = append(b.Input, float32(t))
+			}
+		}
+		switch {
+		case learns:
+		case l.recipe.condition == text:
+			b.Cond, err = sample.TextCondition(l.frozen, tokens)
+		default:
+			b.Cond, err = sample.LayoutCondition(l.frozen, tokens)
+		}
+	case semantic:
+		var maps [][]uint8
+		for _, e := range examples {
+			maps = append(maps, e.labels)
+		}
+		if learns {
+			b.Input, err = diffusion.Shares(maps, l.recipe.classes, size.H, size.W, l.model.Conditioner.Config.NStages)
+			return err
+		}
+		b.Cond, err = sample.SemanticCondition(l.frozen, maps, size.H, size.W)
+	case superres:
+		var small []float32
+		for _, e := range examples {
+			small = append(small, e.small...)
+		}
+		b.Cond, err = sample.SuperresCondition(l.frozen, small, b.N, b.H, b.W)
+	case inpaint:
+		var holes []float32
+		for _, e := range examples {
+			holes = append(holes, e.holes...)
+		}
+		b.Cond, err = sample.InpaintCondition(l.frozen, images(examples), holes, b.N, size.H, size.W, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("condition: %w", err)
+	}
+	b.Tokens = b.Cond.Tokens
+	return nil
+}
