@@ -121,7 +121,10 @@ func (s scope) aeEnd(ci, co int) aeEnd {
 	return aeEnd{s.at("norm_out").groupNorm(ci, epsAE), s.at("conv_out").conv3(ci, co)}
 }
 
-func (e aeEnd) apply(x *ir.Tensor) *ir.Tensor { return e.conv.apply(ir.SiLU(e.norm.apply(x))) }
+// features is what goes into the last convolution.
+func (e aeEnd) features(x *ir.Tensor) *ir.Tensor { return ir.SiLU(e.norm.apply(x)) }
+
+func (e aeEnd) apply(x *ir.Tensor) *ir.Tensor { return e.conv.apply(e.features(x)) }
 
 // encoder maps images to z_channels, or twice as many, channels at a lower resolution.
 type encoder struct {
@@ -209,7 +212,10 @@ func (s scope) decoder(c AutoencoderConfig) decoder {
 	return d
 }
 
-func (d decoder) apply(z *ir.Tensor) *ir.Tensor {
+func (d decoder) apply(z *ir.Tensor) *ir.Tensor { return d.end.conv.apply(d.features(z)) }
+
+// features is what goes into the last convolution.
+func (d decoder) features(z *ir.Tensor) *ir.Tensor {
 	x := d.mid.apply(d.in.apply(z))
 	for _, l := range slices.Backward(d.levels) {
 		x = l.apply(x)
@@ -220,5 +226,5 @@ func (d decoder) apply(z *ir.Tensor) *ir.Tensor {
 			x = l.conv.apply(x)
 		}
 	}
-	return d.end.apply(x)
+	return d.end.features(x)
 }

@@ -114,23 +114,29 @@ func (d *Discriminator) Norms() []Norm {
 	return list
 }
 
-// NormInput is what goes into a normalisation: moments (2C), see [ir.BatchMoments], of Count values per channel.
-type NormInput struct {
-	Moments *ir.Tensor
-	Count   int
+// Counts returns the number of values per channel that goes into each normalisation, for a batch of n images of h x w.
+func (d *Discriminator) Counts(n, h, w int) []int {
+	list := make([]int, len(d.norms))
+	for i, c := range d.convs[:len(d.norms)+1] {
+		h, w = (h+c.o.Top+c.o.Bottom-c.w.Shape[2])/c.o.Stride+1, (w+c.o.Left+c.o.Right-c.w.Shape[3])/c.o.Stride+1
+		if i > 0 {
+			list[i-1] = n * h * w
+		}
+	}
+	return list
 }
 
 // Train judges images in training: batch normalisations use the statistics of the batch. Beside the logits (N,1,h,w) it returns
-// what goes into each normalisation, in the order of [Discriminator.Norms].
-func (d *Discriminator) Train(x *ir.Tensor) (logits *ir.Tensor, inputs []NormInput) {
+// the moments (2C), see [ir.BatchMoments], of what goes into each normalisation, in the order of [Discriminator.Norms].
+func (d *Discriminator) Train(x *ir.Tensor) (logits *ir.Tensor, moments []*ir.Tensor) {
 	logits = d.apply(x, func(n discNorm, x *ir.Tensor) *ir.Tensor {
-		inputs = append(inputs, NormInput{ir.BatchMoments(x), x.Dim(0) * x.Dim(2) * x.Dim(3)})
+		moments = append(moments, ir.BatchMoments(x))
 		if d.Config.ActNorm {
 			return n.affine(x)
 		}
 		return ir.BatchNorm(x, n.gamma.in(x), n.beta.in(x), epsBN)
 	})
-	return logits, inputs
+	return logits, moments
 }
 
 // Judge judges images outside training: batch normalisations use their running statistics. No gradient flows through those.

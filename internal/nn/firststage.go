@@ -68,5 +68,14 @@ func (f *FirstStage) Decode(z *ir.Tensor) *ir.Tensor {
 	return f.decoder.apply(f.postQuant.apply(z))
 }
 
+// DecodeFeatures is [FirstStage.Decode] up to the input (N,ch,H,W) of the decoder's last convolution, which [FirstStage.Image]
+// applies. It panics on an identity.
+func (f *FirstStage) DecodeFeatures(z *ir.Tensor) *ir.Tensor {
+	return f.decoder.features(f.postQuant.apply(z))
+}
+
+// Image applies the decoder's last convolution.
+func (f *FirstStage) Image(features *ir.Tensor) *ir.Tensor { return f.decoder.end.conv.apply(features) }
+
 // LastLayer returns the weight of the decoder's last convolution, at which adversarial training balances its losses.
 func (f *FirstStage) LastLayer() ir.Param { return ir.Param(f.decoder.end.conv.w) }

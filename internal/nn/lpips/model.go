@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
-	"github.com/ldm-batch/ldm-batch/internal/ir"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
+	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
 )
 
 // Model is the weights of the network. It implements plan.WeightSource.
@@ -143,8 +143,21 @@ func (m *Model) Close() error {
 	return first
 }
 
-// Params lists the state dict; see [Keys].
-func (m *Model) Params() []ir.Param { return Keys(m.prefix) }
+// Tensors lists the state dict as it is saved; see [Keys]. The scaling layer is part of it.
+func (m *Model) Tensors() ([]*weights.Tensor, error) {
+	var list []*weights.Tensor
+	for _, k := range Keys("") {
+		t := m.tensors[k.Name]
+		if v := constant(k.Name); v != nil {
+			var err error
+			if t, err = tensor.FromFloat32(k.Name, k.Shape, v); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, t.Renamed(m.prefix+k.Name))
+	}
+	return list, nil
+}
 
 // Load writes a weight into dst.
 func (m *Model) Load(name string, dst []float32) error {
