@@ -109,7 +109,7 @@ func flat(s *Step) (bool, error) {
 	case !elementwise[s.Kind]:
 		return false, fmt.Errorf("a parameter of rank 4 is an operand of %s", s.Kind)
 	}
-	return true, nil
+	return spatial(s.Out.Shape), nil // a sum of weights is no image either way
 }
 
 // elementwise are the steps that do not look at the shape of their operands.
