@@ -119,7 +119,7 @@ func (p *Prepared) Describe() (*Description, error) {
 	d := &Description{
 		Schema: "ldm-batch/plan/v1", Kind: p.spec.Kind, Output: s.Output.Path, Fingerprint: p.plan.Fingerprint, Values: p.spec.Values(),
 		Rows: p.src.rows(), Parts: p.plan.Parts, Device: p.backend.Name(), ModelSHA256: p.modelSHA, EMA: p.model.EMA,
-		Memory: Memory{LimitBytes: int64(s.Limits.Memory), InFlightBytes: inFlight(int64(s.Limits.Memory))}, Warnings: p.warnings,
+		Memory: Memory{LimitBytes: int64(s.Limits.Memory), InFlightBytes: inFlight(int64(s.Limits.Memory))}, Warnings: p.told(),
 	}
 	graphs := []func() (*nn.Graph, error){}
 	n := s.Compute.Batch

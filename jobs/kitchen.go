@@ -16,12 +16,14 @@ type kitchen struct {
 	dec     picture.Decoder
 	options picture.Options
 	matte   *[3]uint8 // laid under transparent pixels; nil keeps the colors as they are
+	kept    bool      // the job asks to keep alpha, and its format has none
+	tally   *tally
 	nearest *resize.Resizer
 }
 
-func newKitchen(job *spec.Spec) (*kitchen, error) {
-	k := &kitchen{options: picture.Options{Limits: pictureLimits(job), ApplyOrientation: job.Input.EXIF == "apply", Keep16: true}}
-	if job.Output.Alpha == "matte" {
+func newKitchen(job *spec.Spec, t *tally) (*kitchen, error) {
+	k := &kitchen{tally: t, kept: job.Output.Alpha == "keep" && job.Output.Format == picture.JPEG, options: picture.Options{Limits: pictureLimits(job), ApplyOrientation: job.Input.EXIF == "apply", Keep16: true}}
+	if job.Output.Alpha == "matte" || k.kept {
 		c, err := spec.ParseColor(job.Output.Matte)
 		if err != nil {
 			return nil, err
@@ -40,14 +42,17 @@ func pictureLimits(job *spec.Spec) picture.Limits {
 	return l
 }
 
-// decode decodes an image as the job says.
-func (k *kitchen) decode(data []byte) (*picture.Image, error) {
-	m, err := k.dec.Decode(data, k.options)
+// decode decodes the image of an item as the job says.
+func (k *kitchen) decode(it *item) (*picture.Image, error) {
+	m, err := k.dec.Decode(it.raw, k.options)
 	if err != nil {
 		return nil, err
 	}
 	if k.matte != nil && m.Alpha != nil {
 		m.Matte(*k.matte)
+		if k.kept {
+			k.tally.add("alpha_matted", it, "jpeg has no alpha: transparent pixels are laid on output.matte; png keeps them")
+		}
 	}
 	return m, nil
 }
@@ -71,16 +76,25 @@ func (k *kitchen) further(what string, images []dataset.Image, i int) (*picture.
 	return m, nil
 }
 
-// planes turns pixels (h x w x 3, 0..255) into planes (3 x toH x toW) in [-1, 1]; what lies beyond the picture on the right and
-// below mirrors it.
-func planes(pix []uint8, h, w, toH, toW int) []float32 {
+// planes turns a picture into planes (3 x toH x toW) in [-1, 1], from its 16 bits where it has them; what lies beyond the picture on
+// the right and below mirrors it.
+func planes(m *picture.Image, toH, toW int) []float32 {
+	if m.Pix16 != nil {
+		return planesOf(m.Pix16, m.Channels, m.H, m.W, toH, toW)
+	}
+	return planesOf(m.Pix, 3, m.H, m.W, toH, toW)
+}
+
+// planesOf is planes of interleaved samples; the one channel of gray is all three.
+func planesOf[T uint8 | uint16](pix []T, channels, h, w, toH, toW int) []float32 {
 	out := make([]float32, 3*toH*toW)
+	half := float32(^T(0)) / 2
 	for y := range toH {
-		row := pix[3*w*mirror(y, h):]
+		row := pix[channels*w*mirror(y, h):]
 		for x := range toW {
-			p := row[3*mirror(x, w):]
+			p := row[channels*mirror(x, w):]
 			for c := range 3 {
-				out[(c*toH+y)*toW+x] = float32(p[c])/127.5 - 1
+				out[(c*toH+y)*toW+x] = float32(p[min(c, channels-1)])/half - 1
 			}
 		}
 	}

@@ -20,14 +20,14 @@ import (
 type plate struct {
 	job    *spec.Spec
 	scores *scores
-	alpha  *resize.Resizer
+	filter *resize.Resizer // enlarges alpha
 	file   bytes.Buffer
 }
 
 // finish encodes the image of an item.
 func (p *plate) finish(it *item) {
 	frame, err := p.frame(it)
-	if err == nil && p.job.Sample.Score {
+	if err == nil && it.given.reference != nil {
 		err = p.score(it, frame)
 	}
 	if err == nil {
@@ -87,7 +87,7 @@ func (p *plate) frame(it *item) (*picture.Frame, error) {
 	if g.holes != nil {
 		p.keepKnown(f, it)
 	}
-	if err := p.restore(f, src); err != nil {
+	if err := p.restore(f, it); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -125,7 +125,7 @@ func (p *plate) keepKnown(f *picture.Frame, it *item) {
 				copy(f.Pix16[to:to+kc], known.Pix16[from:from+kc])
 			case known.Pix16 != nil:
 				for c := range kc {
-					f.Pix8[to+c] = uint8(known.Pix16[from+c] >> 8)
+					f.Pix8[to+c] = uint8((uint32(known.Pix16[from+c]) + 128) / 257)
 				}
 			default:
 				copy(f.Pix8[to:to+kc], known.Pix8[from:from+kc])
@@ -135,14 +135,15 @@ func (p *plate) keepKnown(f *picture.Frame, it *item) {
 }
 
 // restore puts alpha and metadata back.
-func (p *plate) restore(f *picture.Frame, src *picture.Image) error {
-	if p.job.Output.Alpha == "keep" && src.Alpha != nil && p.job.Output.Format == "png" {
-		a, err := p.alphaOf(src, f)
+func (p *plate) restore(f *picture.Frame, it *item) error {
+	src := it.given.source
+	if p.job.Output.Alpha == "keep" && src.Alpha != nil {
+		a, err := p.alphaOf(f, it)
+		if err == nil {
+			err = f.AddAlpha(a)
+		}
 		if err != nil {
 			return fmt.Errorf("alpha: %w", err)
-		}
-		if err := f.AddAlpha(a); err != nil {
-			return err
 		}
 	}
 	if p.job.Output.Metadata == "keep" {
@@ -151,30 +152,61 @@ func (p *plate) restore(f *picture.Frame, src *picture.Image) error {
 	return nil
 }
 
-// alphaOf is the source's alpha at the result's size: enlarged with a bicubic filter.
-func (p *plate) alphaOf(src *picture.Image, f *picture.Frame) (*picture.Frame, error) {
-	a := picture.NewFrame(f.W, f.H, 1, 8)
-	if src.H == f.H && src.W == f.W {
-		copy(a.Pix8, src.Alpha)
-	} else {
-		if p.alpha == nil {
+// alphaOf is the source's alpha for a result: enlarged with it by a bicubic filter, cut like it, opaque where the source ends and
+// where holes were filled.
+func (p *plate) alphaOf(f *picture.Frame, it *item) (*picture.Frame, error) {
+	g := &it.given
+	src := g.source
+	a := picture.NewFrame(f.W, f.H, 1, f.Depth())
+	if f.Pix16 == nil {
+		return a, alphaPlane(p, a.Pix8, src.Alpha, it, func(dst, src []uint8, s resize.Shape) error { return p.filter.Uint8(dst, src, s) })
+	}
+	wide := src.Alpha16
+	if wide == nil {
+		wide = make([]uint16, len(src.Alpha))
+		for i, v := range src.Alpha {
+			wide[i] = uint16(v) * 257
+		}
+	}
+	return a, alphaPlane(p, a.Pix16, wide, it, p.filter16)
+}
+
+// alphaPlane writes the alpha of a result.
+func alphaPlane[T uint8 | uint16](p *plate, dst, alpha []T, it *item, filter func(dst, src []T, s resize.Shape) error) error {
+	g := &it.given
+	src := g.source
+	if g.scale > 1 {
+		if p.filter == nil {
 			var err error
-			if p.alpha, err = resize.New("pil-bicubic"); err != nil {
-				return nil, err
+			if p.filter, err = resize.New("pil-bicubic"); err != nil {
+				return err
 			}
 		}
-		if err := p.alpha.Uint8(a.Pix8, src.Alpha, resize.Shape{SrcH: src.H, SrcW: src.W, DstH: f.H, DstW: f.W, Channels: 1}); err != nil {
-			return nil, err
+		return filter(dst, alpha, resize.Shape{SrcH: src.H, SrcW: src.W, DstH: g.outH, DstW: g.outW, Channels: 1})
+	}
+	for i := range dst {
+		y, x := i/g.outW, i%g.outW
+		dst[i] = ^T(0)
+		if sy, sx := y-g.top, x-g.left; sy >= 0 && sx >= 0 && sy < src.H && sx < src.W && (g.holes == nil || g.holes[y*it.w+x] < 0.5) {
+			dst[i] = alpha[sy*src.W+sx]
 		}
 	}
-	if f.Pix16 == nil {
-		return a, nil
+	return nil
+}
+
+// filter16 enlarges a plane of 16 bits.
+func (p *plate) filter16(dst, src []uint16, s resize.Shape) error {
+	in, out := make([]float32, len(src)), make([]float32, len(dst))
+	for i, v := range src {
+		in[i] = float32(v)
 	}
-	wide := picture.NewFrame(f.W, f.H, 1, 16)
-	for i, v := range a.Pix8 {
-		wide.Pix16[i] = uint16(v) * 257
+	if err := p.filter.Float32(out, in, s); err != nil {
+		return err
 	}
-	return wide, nil
+	for i, v := range out {
+		dst[i] = uint16(min(max(v, 0), 65535) + 0.5)
+	}
+	return nil
 }
 
 // scoreColumns is how many columns scores take, at the end of a row.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ldm-batch/ldm-batch/encode"
@@ -43,6 +44,7 @@ type Prepared struct {
 	// recorded noise and vocabulary.
 	configSHA, noiseSHA, vocabSHA string
 
+	warned   sync.Mutex
 	warnings []string
 	closers  []func()
 	loading  time.Duration
@@ -194,6 +196,7 @@ func (p *Prepared) openSample(ctx context.Context) error {
 	if err != nil {
 		return exitcode.With(exitcode.Usage, err)
 	}
+	t.tally.warn = p.warn
 	p.onClose(t.close)
 	p.task = t
 	var data *datasetSource
@@ -258,11 +261,22 @@ func (p *Prepared) fits() (fits *needs, h, w int) {
 	return &needs{}, 0, 0
 }
 
+// warn tells something that does not stop the job; workers call it too.
 func (p *Prepared) warn(msg string) {
-	if msg != "" {
-		p.warnings = append(p.warnings, msg)
-		p.log.Warn(msg)
+	if msg == "" {
+		return
 	}
+	p.warned.Lock()
+	p.warnings = append(p.warnings, msg)
+	p.warned.Unlock()
+	p.log.Warn(msg)
+}
+
+// told are the warnings so far.
+func (p *Prepared) told() []string {
+	p.warned.Lock()
+	defer p.warned.Unlock()
+	return slices.Clone(p.warnings)
 }
 
 func (p *Prepared) onClose(f func()) { p.closers = append(p.closers, f) }

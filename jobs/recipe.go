@@ -1,7 +1,9 @@
 package jobs
 
 import (
-	"sync/atomic"
+	"fmt"
+	"maps"
+	"sync"
 
 	"github.com/ldm-batch/ldm-batch/io/dataset"
 	"github.com/ldm-batch/ldm-batch/io/picture"
@@ -18,6 +20,7 @@ type given struct {
 	holes      []float32      // H x W, 1 where to fill
 	labels     []uint8        // H x W
 	tokens     []int          // caption or layout
+	scale      int            // of the result against the source, where it enlarges it
 	top, left  int            // of the source in the result, when that is larger than it
 	outH, outW int            // size of the result, the top left part of what is generated
 }
@@ -43,20 +46,35 @@ type framed interface {
 	frame(h, w int) (outH, outW int)
 }
 
-// tally counts what befell rows, by name; workers share it.
+// tally counts what befell rows, by name; workers share it. Of each name the first row is told, so that a warning comes once.
 type tally struct {
-	truncated, resized, padded, emptied, full atomic.Int64
+	warn func(string) // nil: silent
+
+	mu    sync.Mutex
+	named map[string]int64
 }
 
-func (t *tally) counts() map[string]int64 {
-	m := map[string]int64{}
-	for name, n := range map[string]*atomic.Int64{
-		"captions_truncated": &t.truncated, "masks_resized": &t.resized, "padded": &t.padded,
-		"masks_all_black": &t.emptied, "masks_all_white": &t.full,
-	} {
-		if v := n.Load(); v > 0 {
-			m[name] = v
-		}
+// add counts a row, and warns with a text when it is the first.
+func (t *tally) add(name string, it *item, format string, args ...any) {
+	if t.count(name) == 1 && t.warn != nil {
+		t.warn(fmt.Sprintf("%s: %s; further rows are counted as %s", it.where, fmt.Sprintf(format, args...), name))
 	}
-	return m
+}
+
+// count counts a row, and returns how many there are.
+func (t *tally) count(name string) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.named == nil {
+		t.named = map[string]int64{}
+	}
+	t.named[name]++
+	return t.named[name]
+}
+
+// counts are those so far.
+func (t *tally) counts() map[string]int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.named)
 }

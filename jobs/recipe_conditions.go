@@ -151,7 +151,7 @@ func (r *text) read(_ *kitchen, it *item) error {
 	}
 	tokens, truncated := sample.TextTokens(r.vocab, caption, sample.TextLength(r.session.Model))
 	if truncated {
-		r.tally.truncated.Add(1)
+		r.tally.add("captions_truncated", it, "the caption has more than the model's %d tokens and is cut", sample.TextLength(r.session.Model))
 	}
 	it.given.tokens = tokens
 	r.set(it)
@@ -213,7 +213,7 @@ func (r *layout) read(_ *kitchen, it *item) error {
 		return fmt.Errorf("boxes (columns %s and %s): %w", r.boxes, r.categories, err)
 	}
 	if len(boxes) > r.config.MaxObjects {
-		r.tally.truncated.Add(1)
+		r.tally.add("layouts_truncated", it, "%d boxes, of which the model takes the first %d", len(boxes), r.config.MaxObjects)
 	}
 	if it.given.tokens, err = sample.LayoutTokens(boxes, r.config); err != nil {
 		return fmt.Errorf("boxes (column %s): %w", r.boxes, err)
@@ -301,7 +301,7 @@ func (r *semantic) read(k *kitchen, it *item) error {
 	g.outH, g.outW = m.H, m.W
 	it.h, it.w = upTo(m.H, r.gen.Multiple()), upTo(m.W, r.gen.Multiple())
 	if it.h != m.H || it.w != m.W {
-		r.tally.padded.Add(1)
+		r.tally.count("padded")
 	}
 	g.labels = make([]uint8, it.h*it.w)
 	for y := range it.h {

@@ -6,6 +6,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/encode"
 	"github.com/ldm-batch/ldm-batch/internal/engine"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/io/picture"
 	"github.com/ldm-batch/ldm-batch/io/preprocess"
 	"github.com/ldm-batch/ldm-batch/io/resize"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
@@ -42,14 +43,16 @@ func newSuperres(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tall
 func (r *superres) wants() wanted { return wanted{image: true} }
 
 func (r *superres) read(k *kitchen, it *item) error {
-	m, err := k.decode(it.raw)
+	m, err := k.decode(it)
 	if err != nil {
 		return err
 	}
 	g, f := &it.given, r.gen.Factor()
 	g.source = m
-	pix, h, w := m.Pix, m.H, m.W
-	if r.method != "" {
+	h, w := m.H, m.W
+	if r.method == "" {
+		g.scale = f
+	} else {
 		if h, w = m.H/f, m.W/f; h < 1 || w < 1 {
 			return exitcode.Errorf(exitcode.Data, "image of %dx%d (height x width) is smaller than the factor %d", m.H, m.W, f)
 		}
@@ -59,8 +62,9 @@ func (r *superres) read(k *kitchen, it *item) error {
 		if err != nil {
 			return err
 		}
-		pix = make([]uint8, 3*h*w)
-		if err := z.Uint8(pix, full, resize.Shape{SrcH: h * f, SrcW: w * f, DstH: h, DstW: w, Channels: 3}); err != nil {
+		// Small images have 8 bits, as the reference makes them.
+		small := &picture.Image{Pix: make([]uint8, 3*h*w), H: h, W: w}
+		if err := z.Uint8(small.Pix, full, resize.Shape{SrcH: h * f, SrcW: w * f, DstH: h, DstW: w, Channels: 3}); err != nil {
 			return err
 		}
 		if r.score {
@@ -68,14 +72,15 @@ func (r *superres) read(k *kitchen, it *item) error {
 			ref.H, ref.W, ref.Pix = h*f, w*f, full
 			g.reference = &ref
 		}
+		m = small
 	}
 	unit := r.gen.Multiple() / f
 	lh, lw := upTo(h, unit), upTo(w, unit)
 	if lh != h || lw != w {
-		r.tally.padded.Add(1)
+		r.tally.count("padded")
 	}
 	it.h, it.w, g.outH, g.outW = lh*f, lw*f, h*f, w*f
-	it.input = planes(pix, h, w, lh, lw)
+	it.input = planes(m, lh, lw)
 	return nil
 }
 
@@ -134,7 +139,7 @@ func (r *inpaint) wants() wanted {
 }
 
 func (r *inpaint) read(k *kitchen, it *item) error {
-	m, err := k.decode(it.raw)
+	m, err := k.decode(it)
 	if err != nil {
 		return err
 	}
@@ -145,21 +150,21 @@ func (r *inpaint) read(k *kitchen, it *item) error {
 	}
 	it.h, it.w = upTo(g.outH, r.gen.Multiple()), upTo(g.outW, r.gen.Multiple())
 	if it.h != g.outH || it.w != g.outW {
-		r.tally.padded.Add(1)
+		r.tally.count("padded")
 	}
 	if r.outpaint {
 		g.top, g.left = r.margins.Top, r.margins.Left
-		it.input, g.holes, err = sample.Extend(planes(m.Pix, m.H, m.W, m.H, m.W), m.H, m.W, it.h, it.w, r.margins.Top, r.margins.Left)
+		it.input, g.holes, err = sample.Extend(planes(m, m.H, m.W), m.H, m.W, it.h, it.w, r.margins.Top, r.margins.Left)
 		return err
 	}
-	it.input = planes(m.Pix, m.H, m.W, it.h, it.w)
+	it.input = planes(m, it.h, it.w)
 	mask, err := k.further("mask (column "+r.mask+")", g.images, 0)
 	if err != nil {
 		return err
 	}
 	gray := mask.Gray()
 	if mask.H != m.H || mask.W != m.W {
-		r.tally.resized.Add(1)
+		r.tally.add("masks_resized", it, "the mask of %dx%d (height x width) is resized to the image's %dx%d by nearest neighbours", mask.H, mask.W, m.H, m.W)
 		at := make([]uint8, m.H*m.W)
 		if err := k.nearest.Uint8(at, gray, resize.Shape{SrcH: mask.H, SrcW: mask.W, DstH: m.H, DstW: m.W, Channels: 1}); err != nil {
 			return err
@@ -178,9 +183,9 @@ func (r *inpaint) read(k *kitchen, it *item) error {
 	}
 	switch white {
 	case 0:
-		r.tally.emptied.Add(1)
+		r.tally.add("masks_all_black", it, "the mask is black, so that there is nothing to fill")
 	case len(g.holes):
-		r.tally.full.Add(1)
+		r.tally.add("masks_all_white", it, "the mask is white, so that nothing of the image is kept")
 	}
 	return nil
 }
@@ -253,16 +258,16 @@ func newImg2img(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally
 func (r *img2img) wants() wanted { return wanted{image: true} }
 
 func (r *img2img) read(k *kitchen, it *item) error {
-	m, err := k.decode(it.raw)
+	m, err := k.decode(it)
 	if err != nil {
 		return err
 	}
 	it.given.source, it.given.outH, it.given.outW = m, m.H, m.W
 	it.h, it.w = upTo(m.H, r.gen.Multiple()), upTo(m.W, r.gen.Multiple())
 	if it.h != m.H || it.w != m.W {
-		r.tally.padded.Add(1)
+		r.tally.count("padded")
 	}
-	it.input = planes(m.Pix, m.H, m.W, it.h, it.w)
+	it.input = planes(m, it.h, it.w)
 	return nil
 }
 

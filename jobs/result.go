@@ -39,8 +39,19 @@ type Result struct {
 	Stages      map[string]float64 `json:"stage_seconds,omitempty"` // time by stage
 	Counts      map[string]int64   `json:"counts,omitempty"`        // of what befell rows in this run, by name
 	Scores      map[string]float64 `json:"scores,omitempty"`        // means over the rows of this run
+	Reuse       *ReuseResult       `json:"reuse,omitempty"`         // of deep features; results are approximate
 	Device      string             `json:"device,omitempty"`
 	Warnings    []string           `json:"warnings,omitempty"`
+}
+
+// ReuseResult says what the reuse of features saved and cost, measured with the first batch of a run, which is made once more
+// without.
+type ReuseResult struct {
+	ReusePlan
+	RowsMeasured int     `json:"rows_measured"`
+	Speedup      float64 `json:"speedup"`      // of the time in the U-Net
+	RelL2        float64 `json:"rel_l2"`       // deviation of the latents: |approximation - exact| / |exact|
+	WorstRelL2   float64 `json:"worst_rel_l2"` // the same of the row with the largest
 }
 
 // outcome fills in what follows from an error.
@@ -76,6 +87,10 @@ func (r *Result) Text() string {
 	default:
 		fmt.Fprintf(&b, "%s: %s, %d rows in %d parts (%d failed), %.1f s, %.3g rows/s, %.1f%% of the time waiting for data\n",
 			r.Output, r.State, r.Rows, r.Parts, r.Failed, r.Seconds, r.RowsPerSec, 100*r.WaitShare)
+	}
+	if d := r.Reuse; d != nil {
+		fmt.Fprintf(&b, "approximate: reuse every %d steps at branch %d, %.2f times as fast in the U-Net, latents deviate by %.3g (relative L2 of %d rows)\n",
+			d.Every, d.Branch, d.Speedup, d.RelL2, d.RowsMeasured)
 	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", w)

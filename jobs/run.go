@@ -29,9 +29,10 @@ func (p *Prepared) Run(ctx context.Context, o RunOptions) (*Result, error) {
 	started := time.Now()
 	r := &Result{
 		Job: p.spec.Metadata.Name, Kind: p.spec.Kind, Output: p.spec.Spec.Output.Path, Fingerprint: p.plan.Fingerprint,
-		Device: p.backend.Name(), Warnings: p.warnings,
+		Device: p.backend.Name(),
 	}
 	err := p.run(ctx, o, r, started)
+	r.Warnings = p.told()
 	r.outcome(err, started)
 	return r, err
 }
@@ -72,12 +73,13 @@ func (p *Prepared) run(ctx context.Context, o RunOptions, r *Result, started tim
 	}
 	r.Counts = p.task.counts()
 	if t, ok := p.task.(*generateTask); ok {
-		r.Scores = t.scores.means()
+		r.Scores, r.Reuse = t.scores.means(), t.reuse
 	}
 	if err == nil {
 		err = p.publish(ctx, folder, r, len(pending) == 0)
 	}
 	outcome := *r
+	outcome.Warnings = p.told()
 	outcome.outcome(err, started)
 	return errors.Join(err, folder.EndRun(outcome))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ldm-batch/ldm-batch/io/dataset"
@@ -59,22 +60,19 @@ func (s *datasetSource) value(values []any, column string) any {
 	return nil
 }
 
-// nameRows gives every row the name of its file in an image tree. It reads the input once, since names must be told apart over
-// the whole of it, in every shard alike.
+// nameRows gives every row the name of its file in an image tree. It reads the names of the whole input, in every shard alike, since
+// they must be told apart.
 func (s *datasetSource) nameRows(ctx context.Context, format string) error {
 	list := make([]string, 0, s.rows())
-	for r, err := range s.ds.Rows(ctx, 0, s.rows()) {
+	for n, err := range s.ds.Names(ctx, 0, s.rows()) {
 		if err != nil {
 			return fmt.Errorf("input: %w", err)
 		}
-		list = append(list, s.name(r))
+		list = append(list, cmp.Or(n.Path, n.ID))
 	}
 	s.names = tree.Names(list, format)
 	return nil
 }
-
-// name is what a row's image is called in the input.
-func (s *datasetSource) name(r dataset.Row) string { return cmp.Or(r.Path, r.ID) }
 
 func (s *datasetSource) rows() int64 { return s.ds.NumRows() }
 
@@ -107,20 +105,30 @@ func (s *datasetSource) read(ctx context.Context, from, to int64) iter.Seq2[*ite
 	}
 }
 
+// where says where a row lies, for messages: "a.tar: x.png", or "a.parquet row group 0 row 3 (id)".
+func (s *datasetSource) where(r dataset.Row) string {
+	f := &s.files[r.File]
+	if f.Pictures {
+		return f.Name + ": " + strings.TrimPrefix(r.ID, f.Name+"/")
+	}
+	at := fmt.Sprintf("%s row group %d row %d", f.Name, r.RowGroup, r.RowInGroup)
+	if r.ID != fmt.Sprintf("%s#%d", f.Name, r.RowInFile) { // of a column
+		at += " (" + r.ID + ")"
+	}
+	return at
+}
+
 func (s *datasetSource) item(r dataset.Row) *item {
 	it := &item{
 		row:    part.Row{ID: r.ID, Label: r.Label, HasLabel: s.features.Label != "" && r.LabelErr == nil},
-		where:  fmt.Sprintf("%s row group %d row %d", s.files[r.File].Name, r.RowGroup, r.RowInGroup),
+		where:  s.where(r),
 		raw:    r.Image,
 		number: r.Index,
 		given:  given{images: r.Images, values: r.Values},
 	}
-	it.row.ImagePath = s.name(r)
+	it.row.ImagePath = cmp.Or(r.Path, r.ID)
 	if s.names != nil {
 		it.row.ImagePath = s.names[r.Index]
-	}
-	if r.ID != fmt.Sprintf("%s#%d", s.files[r.File].Name, r.RowInFile) { // of a column, or a picture's name
-		it.where += " (" + r.ID + ")"
 	}
 	if !r.HasLabel && r.LabelErr == nil {
 		it.row.Label = -1

@@ -36,6 +36,7 @@ type generateTask struct {
 	tapeOf  *weights.File // stays open while the tape is used
 	seconds func() map[string]float64
 	spent   map[string]float64 // seconds of the parts of compute
+	reuse   *ReuseResult       // measured with the first batch that reuses features
 }
 
 // newGenerateTask checks that the model can do the task. The source of its rows is given by [generateTask.from].
@@ -248,7 +249,7 @@ func (t *generateTask) needs(n, h, w int, tiles *tile.Config) (engine.Needs, err
 
 // newWorker reads rows before compute and writes images after it.
 func (t *generateTask) newWorker() (prepare, finish func(*item)) {
-	k, err := newKitchen(t.job)
+	k, err := newKitchen(t.job, &t.tally)
 	p := &plate{job: t.job, scores: &t.scores}
 	return func(it *item) {
 		e := err
@@ -276,19 +277,25 @@ func (t *generateTask) read(k *kitchen, it *item) error {
 		return err
 	}
 	if t.job.Input.Reference != "" {
-		images := it.given.images
-		m, err := k.further("reference (column "+t.job.Input.Reference+")", images, len(images)-1)
-		if err != nil {
-			return err
-		}
-		if m.H != it.given.outH || m.W != it.given.outW {
-			return exitcode.Errorf(exitcode.Data, "reference of %dx%d (height x width) for a result of %dx%d", m.H, m.W, it.given.outH, it.given.outW)
-		}
-		it.given.reference = m
+		t.reference(k, it)
 	}
 	it.given.images, it.given.values = nil, nil
 	it.way = t.fits.way(it.h, it.w, t.job.Compute.Batch)
 	return it.way.err
+}
+
+// reference reads what the result is scored against. Without it the row has no score.
+func (t *generateTask) reference(k *kitchen, it *item) {
+	images := it.given.images
+	m, err := k.further("reference (column "+t.job.Input.Reference+")", images, len(images)-1)
+	switch {
+	case err != nil:
+		t.tally.add("references_missing", it, "no score: %v", err)
+	case m.H != it.given.outH || m.W != it.given.outW:
+		t.tally.add("references_of_other_size", it, "no score: the reference is %dx%d (height x width), the result %dx%d", m.H, m.W, it.given.outH, it.given.outW)
+	default:
+		it.given.reference = m
+	}
 }
 
 func (t *generateTask) compute(ctx context.Context, batch []*item) error {
@@ -323,13 +330,29 @@ func (t *generateTask) generate(ctx context.Context, r *sample.Request, batch []
 	}
 	timed("condition", start)
 	start = time.Now()
-	z, err := t.gen.GenerateLatents(ctx, *r)
+	z, err := t.denoise(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	timed("denoise", start)
 	defer timed("decode", time.Now())
 	return t.gen.Decode(*r, z)
+}
+
+// denoise makes latents. The first batch that reuses features is made a second time without, to tell how far they are off.
+func (t *generateTask) denoise(ctx context.Context, r *sample.Request) ([]float32, error) {
+	if t.config.ReuseEvery <= 1 || t.reuse != nil {
+		return t.gen.GenerateLatents(ctx, *r)
+	}
+	z, d, err := t.gen.MeasureReuse(ctx, *r)
+	if err != nil {
+		return nil, err
+	}
+	t.reuse = &ReuseResult{
+		ReusePlan:    ReusePlan{Approximate: true, Every: t.config.ReuseEvery, Branch: t.config.ReuseBranch},
+		RowsMeasured: r.N, Speedup: round3(d.Exact / max(d.Reuse, 1e-9)), RelL2: d.RelL2, WorstRelL2: d.Worst,
+	}
+	return z, nil
 }
 
 func (t *generateTask) close() {
@@ -345,7 +368,7 @@ func (t *generateTask) notes() (list []string) {
 			"spacing are", strconv.Itoa(t.gen.Steps()), "in the reference schedule"}, " "))
 	}
 	if every := t.job.Sampler.Reuse.Every; every > 1 {
-		list = append(list, fmt.Sprintf("spec.sampler.reuse.every: %d: results are approximate", every))
+		list = append(list, fmt.Sprintf("spec.sampler.reuse.every: %d: results are approximate; the first batch is made twice to measure by how much", every))
 	}
 	return list
 }

@@ -44,12 +44,15 @@ var modelSettings = []setting{
 	{"batch", "compute.batch", "`N` rows computed at a time; results do not depend on it", plain},
 	{"seed", "compute.seed", "`SEED` of everything random", plain},
 	{"max-bad-rows", "limits.max_bad_rows", "`BUDGET` of failed rows, a number or a share such as 1%", plain},
-	{"memory", "limits.memory", "`SIZE` of what rows in flight may take, such as 8GiB", plain},
+	{"memory", "limits.memory", "`SIZE` that a run may take beside the weights, such as 8GiB; an image that needs more is tiled", plain},
+	{"tile", "limits.tile.size", "`CELLS` along a tile of large images: auto (default), 0 for never, or a number of latent cells", plain},
+	{"tile-overlap", "limits.tile.overlap", "`CELLS` that tiles overlap (default: a quarter of a tile)", plain},
+	{"tile-norm", "limits.tile.norm", "`WHERE` tiles take statistics of normalisations: global, the whole image, or tile", plain},
 }
 
 // inputSettings name a dataset and what is read of it.
 var inputSettings = []setting{
-	{"input", "input.path", "Parquet `FILES` or folders of pictures: a file, a glob, a folder, or several separated by commas", paths},
+	{"input", "input.path", "`PATHS` of Parquet and Arrow files, folders of pictures, zip and tar files: a file, a folder, a glob, or several separated by commas", paths},
 	{"image", "input.image", "`COLUMN` of the images (default: found by its type)", plain},
 	{"id", "input.id", "`COLUMN` of ids (default: file name and row)", plain},
 	{"label", "input.label", "`COLUMN` of labels (default: found by its type)", plain},
@@ -97,12 +100,13 @@ var sampleSettings = []setting{
 	{"guidance-rescale", "sampler.guidance_rescale", "`SHARE` by which guided predictions are rescaled", plain},
 	{"guidance-interval", "sampler.guidance_interval", "guide only within these `FRACTIONS` of the process, such as 0.2,0.8", plain},
 	{"reuse", "sampler.reuse.every", "compute the deep part of the U-Net in every `N`-th step only: faster, approximate", plain},
+	{"reuse-branch", "sampler.reuse.branch", "skip connection `N` at which the U-Net is cut for reuse: 0 is the outermost, which saves most", plain},
 	{"temperature", "sampler.temperature", "`FACTOR` of the noise of stochastic samplers", plain},
 	{"noise-from", "sampler.noise_from", "safetensors `FILE` with the noise, for parity with other programs", path},
 	{"format", "output.format", "`FORMAT` of images: png or jpeg", plain},
 	{"quality", "output.quality", "JPEG `QUALITY`, 1 to 100", plain},
 	{"layout", "output.layout", "`LAYOUT` of images: arrow, in the parts, or tree, as files with the names of the input", plain},
-	{"alpha", "output.alpha", "`WHAT` to do with the source's alpha: keep, matte or drop", plain},
+	{"alpha", "output.alpha", "`WHAT` to do with the source's alpha: keep (matted for jpeg), matte or drop", plain},
 	{"matte", "output.matte", "`COLOR` under transparent pixels, such as #ffffff", plain},
 	{"metadata", "output.metadata", "`WHAT` to do with color profile and EXIF: keep or drop", plain},
 }

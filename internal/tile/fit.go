@@ -53,7 +53,8 @@ func (f Fit) Choose(h, w, multiple int, needs func(*Config) (engine.Needs, error
 }
 
 // largest is the largest tiles, smaller than a number of units of cells, that fit and whose attention is no more than half of
-// their work, and the smallest in any case; nil when those do not fit, with their needs.
+// their work, and the smallest in any case, with statistics from fewer of them together if need be; nil when those do not fit, with
+// their needs.
 func (f Fit) largest(units, unit int, needs func(*Config) (engine.Needs, error)) (*Config, engine.Needs, error) {
 	least := (max(smallest, 3*f.Overlap) + unit - 1) / unit
 	var n engine.Needs
@@ -71,6 +72,12 @@ func (f Fit) largest(units, unit int, needs func(*Config) (engine.Needs, error))
 		if n.Total() <= f.Limit && (2*n.Attention <= n.FLOP || size == least) {
 			return c, n, nil
 		}
+		for k := together / 2; size == least && k > 0 && f.Norm != Own; k /= 2 {
+			c.Together = k
+			if n, err = needs(c); err != nil || n.Total() <= f.Limit {
+				return c, n, err
+			}
+		}
 	}
 	return nil, n, nil
 }
@@ -80,7 +87,7 @@ func (f Fit) together(c Config, n engine.Needs, needs func(*Config) (engine.Need
 	if c.Norm == Own {
 		return &c, n, nil
 	}
-	for k := 2 * together; ; k *= 2 {
+	for k := 2 * together; c.Together == 0 || c.Together >= together; k *= 2 {
 		t := c
 		t.Together = k
 		more, err := needs(&t)
@@ -92,4 +99,5 @@ func (f Fit) together(c Config, n engine.Needs, needs func(*Config) (engine.Need
 		}
 		c, n = t, more
 	}
+	return &c, n, nil
 }
