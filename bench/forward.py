@@ -29,14 +29,15 @@ def load(net: str, sizes: networks.Sizes, path: Path) -> torch.nn.Module:
     return module
 
 
-def inputs(net: str, folder: Path, batch: int, size: int, sizes: networks.Sizes):
-    def read(name, *shape):
-        return torch.from_numpy(np.fromfile(folder / f"{name}.f32", np.float32).reshape(shape))
+def read(folder: Path, name: str, *shape: int) -> torch.Tensor:
+    return torch.from_numpy(np.fromfile(folder / f"{name}.f32", np.float32).reshape(shape))
 
+
+def inputs(net: str, folder: Path, batch: int, size: int, sizes: networks.Sizes):
     c = sizes.latent_channels
     if net == "decoder":
-        return (read("z", batch, c, size, size),)
-    return read("x", batch, c, size, size), read("t", batch), read("context", batch, -1, sizes.context_dim)
+        return (read(folder, "z", batch, c, size, size),)
+    return read(folder, "x", batch, c, size, size), read(folder, "t", batch), read(folder, "context", batch, -1, sizes.context_dim)
 
 
 def main():

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/ldm-batch/ldm-batch/internal/cpu/kernel"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
@@ -15,6 +16,8 @@ type Options struct {
 	Threads   int              // 0: one for each processor that this process may use
 	ISA       kernel.ISA       // instruction set; kernel.Detect() for the best
 	Precision kernel.Precision // FP32 or Mixed
+
+	Observe func(s *plan.Step, d time.Duration) // called after every step, for profiles; may be nil
 }
 
 // DefaultOptions uses every processor, the best instruction set and float32.
@@ -24,8 +27,10 @@ func DefaultOptions() Options {
 
 // Backend implements [plan.Backend].
 type Backend struct {
-	pool *kernel.Pool
-	prec kernel.Precision
+	pool    *kernel.Pool
+	prec    kernel.Precision
+	observe func(s *plan.Step, d time.Duration)
+
 	mu   sync.Mutex // one plan runs at a time
 	last *Executable
 }
@@ -55,7 +60,7 @@ func Open(o Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Backend{pool: pool, prec: o.Precision}, nil
+	return &Backend{pool: pool, prec: o.Precision, observe: o.Observe}, nil
 }
 
 // Name says what runs: instruction set, threads, precision.

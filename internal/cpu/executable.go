@@ -3,6 +3,7 @@ package cpu
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ldm-batch/ldm-batch/internal/cpu/kernel"
 	"github.com/ldm-batch/ldm-batch/internal/plan"
@@ -73,8 +74,15 @@ func (x *Executable) Run(in, out [][]float32) error {
 	x.in, x.out = in, out
 	defer func() { x.in, x.out = nil, nil }()
 	for i, call := range x.calls {
+		var begin time.Time
+		if x.model.backend.observe != nil {
+			begin = time.Now()
+		}
 		if err := call(); err != nil {
 			return fmt.Errorf("cpu: %s: step %s: %w", x.plan.Name, x.plan.Steps[i].Name, err)
+		}
+		if x.model.backend.observe != nil {
+			x.model.backend.observe(x.plan.Steps[i], time.Since(begin))
 		}
 	}
 	return nil
