@@ -107,3 +107,29 @@ func directOpt(l *lowering) error {
 	l.remove(gone)
 	return nil
 }
+
+// outputsOpt hands out results as soon as they are there, so that their memory is free again.
+func outputsOpt(l *lowering) error {
+	writer := map[*Value]*Step{}
+	for _, s := range l.plan.Steps {
+		for _, v := range s.outputs() {
+			writer[v.Root()] = s
+		}
+	}
+	after := map[*Step][]*Step{}
+	var rest []*Step
+	for _, s := range l.plan.Steps {
+		if s.Kind == Store || s.Kind == Accumulate {
+			if p := writer[s.In[0].Root()]; p != nil {
+				after[p] = append(after[p], s)
+				continue
+			}
+		}
+		rest = append(rest, s)
+	}
+	l.plan.Steps = nil
+	for _, s := range rest {
+		l.plan.Steps = append(append(l.plan.Steps, s), after[s]...)
+	}
+	return nil
+}

@@ -24,6 +24,7 @@ var passes = []struct {
 	{"merge-projections", mergeOpt},        // q, k and v of one input in one product
 	{"dead-code", deadCode},                // steps whose result nobody reads
 	{"direct-gradients", directOpt},        // gradients of weights go where they are added up
+	{"early-outputs", outputsOpt},          // results are handed out when they are there
 	{"recompute", recompute},               // a smaller arena for more work, where there is a budget
 	{"cost", cost},                         // floating-point operations
 	{"arena", arena},                       // in-place outputs, lifetimes, offsets
