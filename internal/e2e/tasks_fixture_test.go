@@ -48,6 +48,9 @@ var (
 	uncondModel = sync.OnceValues(func() (model, error) {
 		return makeModel("uncond", taskConfig(3, "", "    cond_stage_config: __is_unconditional__\n"), 0.7)
 	})
+	briefModel = sync.OnceValues(func() (model, error) { // whose process has few steps
+		return makeModel("brief", strings.Replace(taskConfig(3, "", "    cond_stage_config: __is_unconditional__\n"), "timesteps: 1000", "timesteps: 9", 1), 0.7)
+	})
 	superresModel = sync.OnceValues(func() (model, error) {
 		return makeModel("superres", taskConfig(6, "", `    cond_stage_config: {target: torch.nn.Identity}
     cond_stage_key: LR_image
