@@ -13,21 +13,22 @@ import (
 func convertCommand(k *console) *cli.Command {
 	return &cli.Command{
 		Name:      "convert",
-		Usage:     "write a checkpoint as safetensors",
-		ArgsUsage: "IN OUT.safetensors",
+		Usage:     "write a checkpoint as safetensors, or as a checkpoint of PyTorch",
+		ArgsUsage: "IN OUT",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.BoolFlag{Name: "ema", Usage: "take the moving average in place of the raw weights"},
 			&cli.StringFlag{Name: "dtype", Usage: "store floating-point tensors as `TYPE`: f64, f32, f16 or bf16 (default: as they are)"},
 			&cli.BoolFlag{Name: "first-stage-only", Usage: "take only the autoencoder of a latent diffusion model"},
+			&cli.StringFlag{Name: "to", Usage: "write `FORMAT`: safetensors or ckpt (default: by the name of the output)"},
 			&cli.BoolFlag{Name: "overwrite", Usage: "replace an existing file"},
 		}, outputFlags()),
 		Action: k.action(func(ctx context.Context, c *cli.Context) error {
-			args, err := arguments(c, "IN", "OUT.safetensors")
+			args, err := arguments(c, "IN", "OUT")
 			if err != nil {
 				return err
 			}
 			r, err := convert.Convert(ctx, args[0], args[1], convert.Options{
-				EMA: c.Bool("ema"), DType: c.String("dtype"), FirstStageOnly: c.Bool("first-stage-only"), Overwrite: c.Bool("overwrite"),
+				EMA: c.Bool("ema"), DType: c.String("dtype"), FirstStageOnly: c.Bool("first-stage-only"), To: c.String("to"), Overwrite: c.Bool("overwrite"),
 			})
 			if err != nil {
 				return err

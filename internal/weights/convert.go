@@ -9,11 +9,13 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/weights/safetensors"
 	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
+	"github.com/ldm-batch/ldm-batch/internal/weights/torch"
 )
 
 // FirstStagePrefix is where latent diffusion checkpoints keep their autoencoder.
@@ -21,9 +23,10 @@ const FirstStagePrefix = "first_stage_model."
 
 // ConvertOptions say what [Convert] changes.
 type ConvertOptions struct {
-	EMA            bool  // take the moving average in place of the raw weights and drop its own entries
-	DType          DType // store floating-point tensors as F64, F32, F16 or BF16; 0 keeps each type
-	FirstStageOnly bool  // only the autoencoder, its names without [FirstStagePrefix]
+	EMA            bool   // take the moving average in place of the raw weights and drop its own entries
+	DType          DType  // store floating-point tensors as F64, F32, F16 or BF16; 0 keeps each type
+	FirstStageOnly bool   // only the autoencoder, its names without [FirstStagePrefix]
+	Format         string // [Safetensors], which is also "", or [TorchZip]
 }
 
 // Validate checks the options.
@@ -31,14 +34,18 @@ func (o ConvertOptions) Validate() error {
 	if o.DType != 0 && !o.DType.Float() {
 		return exitcode.Errorf(exitcode.Usage, "conversion to %v: use F64, F32, F16 or BF16", o.DType)
 	}
+	if o.Format != "" && o.Format != Safetensors && o.Format != TorchZip {
+		return exitcode.Errorf(exitcode.Usage, "conversion to format %q: use %s or %s", o.Format, Safetensors, TorchZip)
+	}
 	if o.EMA && o.FirstStageOnly {
 		return exitcode.Errorf(exitcode.Usage, "the first stage has no moving average")
 	}
 	return nil
 }
 
-// Convert writes the tensors of a file as safetensors with the metadata {"format": "pt"}. Tensors are written one after
-// the other, wide types first and by name, so that every one is aligned; only one strided tensor is in memory at a time.
+// Convert writes the tensors of a file, one after the other; only one strided tensor is in memory at a time. Safetensors get the
+// metadata {"format": "pt"}, and wide types come first and by name, so that every one is aligned. A PyTorch checkpoint keeps the
+// order of the file and the numbers beside its state dict, of which "global_step" and "epoch" are always there, as programs expect.
 // Tensors that share a storage are written separately. F64 values go to half types through float32.
 // A value that DType cannot hold (beyond ±65504 in F16) is an error.
 func Convert(in *File, out io.Writer, opt ConvertOptions) error {
@@ -62,10 +69,27 @@ func Convert(in *File, out io.Writer, opt ConvertOptions) error {
 			return &converter{t: t, to: d}
 		}}
 	}
+	if opt.Format == TorchZip {
+		return convertTorch(in, out, entries)
+	}
 	slices.SortStableFunc(entries, func(a, b safetensors.Entry) int {
 		return cmp.Or(cmp.Compare(b.DType.Size(), a.DType.Size()), strings.Compare(a.Name, b.Name))
 	})
 	return safetensors.Write(out, entries, map[string]string{"format": "pt"})
+}
+
+func convertTorch(in *File, out io.Writer, entries []safetensors.Entry) error {
+	list := make([]torch.Entry, len(entries))
+	for i, e := range entries {
+		list[i] = torch.Entry(e)
+	}
+	numbers := map[string]int64{"epoch": 0, "global_step": 0}
+	for k, v := range in.meta {
+		if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+			numbers[k] = n
+		}
+	}
+	return torch.WriteZip(out, list, numbers)
 }
 
 // selectTensors picks and renames what is to be written.

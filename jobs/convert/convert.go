@@ -1,4 +1,4 @@
-// Package convert writes checkpoints as safetensors files.
+// Package convert writes checkpoints as safetensors files or as checkpoints of PyTorch.
 //
 // Concept: the output exists only when it is whole: it is written beside its place, hashed on the way, read back and renamed.
 // Data flow: checkpoint -> selected tensors, one at a time -> temporary file -> headers read back -> final name.
@@ -27,6 +27,7 @@ type Options struct {
 	EMA            bool   // the moving average in place of the raw weights
 	DType          string // f64, f32, f16, bf16, or "" for as it is
 	FirstStageOnly bool   // only the autoencoder, under its own names
+	To             string // safetensors, ckpt for a PyTorch checkpoint, or "" for what the name of the output says
 	Overwrite      bool   // replace an existing file
 }
 
@@ -43,11 +44,33 @@ type Result struct {
 
 var dtypes = map[string]weights.DType{"": 0, "f64": weights.F64, "f32": weights.F32, "f16": weights.F16, "bf16": weights.BF16}
 
-// Convert writes the tensors of the model file in as the safetensors file out.
+// formats are the values of Options.To.
+var formats = map[string]string{"safetensors": weights.Safetensors, "ckpt": weights.TorchZip}
+
+// format is what the output is written as.
+func (o Options) format(out string) (string, error) {
+	if o.To == "" {
+		if ext := filepath.Ext(out); ext == ".ckpt" || ext == ".pt" || ext == ".pth" {
+			return weights.TorchZip, nil
+		}
+		return weights.Safetensors, nil
+	}
+	f, ok := formats[o.To]
+	if !ok {
+		return "", exitcode.Errorf(exitcode.Usage, "format %q is not one of safetensors, ckpt", o.To)
+	}
+	return f, nil
+}
+
+// Convert writes the tensors of the model file in as the file out.
 func Convert(ctx context.Context, in, out string, o Options) (_ *Result, err error) {
 	dtype, ok := dtypes[strings.ToLower(o.DType)]
 	if !ok {
 		return nil, exitcode.Errorf(exitcode.Usage, "dtype %q is not one of f64, f32, f16, bf16", o.DType)
+	}
+	format, err := o.format(out)
+	if err != nil {
+		return nil, err
 	}
 	if !o.Overwrite {
 		if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +95,7 @@ func Convert(ctx context.Context, in, out string, o Options) (_ *Result, err err
 	count := &counter{ctx: ctx}
 	res := &Result{Schema: "ldm-batch/convert/v1", In: in, Out: out, Format: f.Format()}
 	write := func(w io.Writer) error {
-		return weights.Convert(f, io.MultiWriter(count, w, sum), weights.ConvertOptions{EMA: o.EMA, DType: dtype, FirstStageOnly: o.FirstStageOnly})
+		return weights.Convert(f, io.MultiWriter(count, w, sum), weights.ConvertOptions{EMA: o.EMA, DType: dtype, FirstStageOnly: o.FirstStageOnly, Format: format})
 	}
 	check := func(path string) error {
 		written, err := weights.Open(path, weights.Limits{})

@@ -127,3 +127,44 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 }
+
+// TestConvertToCheckpoint writes a checkpoint of PyTorch and back: the values stay, and so does the order of the first file.
+func TestConvertToCheckpoint(t *testing.T) {
+	in, dir := model(t), t.TempDir()
+	for _, c := range []struct {
+		out string
+		o   Options
+	}{{"by-name.ckpt", Options{}}, {"by-flag.bin", Options{To: "ckpt"}}, {"half.pt", Options{DType: "f16"}}} {
+		path := filepath.Join(dir, c.out)
+		r, err := Convert(context.Background(), in, path, c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := weights.Open(path, weights.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if f.Format() != weights.TorchZip || r.Tensors != 3 || f.Metadata()["global_step"] != "0" {
+			t.Errorf("%s: format %s, %d tensors, metadata %v", c.out, f.Format(), r.Tensors, f.Metadata())
+		}
+		back := path + ".safetensors"
+		if _, err := Convert(context.Background(), path, back, Options{DType: "f32"}); err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.ReadFile(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(back)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: back as safetensors it differs", c.out)
+		}
+	}
+	if _, err := Convert(context.Background(), in, filepath.Join(dir, "x"), Options{To: "onnx"}); exitcode.Of(err) != exitcode.Usage {
+		t.Errorf("an unknown format: %v", err)
+	}
+}
