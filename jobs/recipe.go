@@ -76,5 +76,7 @@ func (t *tally) count(name string) int64 {
 func (t *tally) counts() map[string]int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return maps.Clone(t.named)
+	m := make(map[string]int64, len(t.named))
+	maps.Copy(m, t.named)
+	return m
 }
