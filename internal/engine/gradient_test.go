@@ -175,7 +175,7 @@ func TestGoldenFirstStageGradients(t *testing.T) {
 		m := c.Model(nn.Options{})
 		f := m.FirstStage
 		image, shape := c.Tensor("image")
-		side := 4 * f.Config.Factor() // fewer latents would make normalisation ill-conditioned
+		side := 4 * f.Config.Factor()               // fewer latents would make normalisation ill-conditioned
 		x := make([]float32, 0, shape[1]*side*side) // the first image, cut or repeated
 		for i := range cap(x) {
 			ch, row, col := i/(side*side), i/side%side, i%side
