@@ -81,7 +81,7 @@ func TestUsage(t *testing.T) {
 	}{
 		{"no command", "", "no command given"},
 		{"unknown command", "nosuch", `unknown command "nosuch"; commands: run, encode, sample`},
-		{"train is not here", "train", `unknown command "train"`},
+		{"no such kind of job", "distil", `unknown command "distil"`},
 		{"help command", "help", "unknown command"},
 		{"unknown flag", "run --bogus", "unknown flag --bogus"},
 		{"unknown flag of the program", "--bogus run", "unknown flag --bogus"},
@@ -125,7 +125,7 @@ func TestUsage(t *testing.T) {
 				}
 			}
 			if quiet {
-				if len(args) == 0 || strings.HasPrefix(args[0], "-") || args[0] == "nosuch" || args[0] == "train" || args[0] == "help" {
+				if len(args) == 0 || strings.HasPrefix(args[0], "-") || args[0] == "nosuch" || args[0] == "distil" || args[0] == "help" {
 					continue
 				}
 				args = append([]string{args[0], "--quiet"}, args[1:]...)
@@ -134,7 +134,7 @@ func TestUsage(t *testing.T) {
 			if got.code != int(exitcode.Usage) || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, c.says) {
 				t.Errorf("%s (quiet %t): code %d, stdout %q, stderr %q; want 64, nothing, one line with %q", c.name, quiet, got.code, got.stdout, got.stderr, c.says)
 			}
-			if len(args) == 0 || quiet || args[0] == "--bogus" || args[0] == "nosuch" || args[0] == "train" || args[0] == "help" {
+			if len(args) == 0 || quiet || args[0] == "--bogus" || args[0] == "nosuch" || args[0] == "distil" || args[0] == "help" {
 				continue
 			}
 			result := filepath.Join(dir, "result.json")
