@@ -373,7 +373,12 @@ func TestMixed(t *testing.T) {
 
 // readArchive reads all of an archive given as bytes; nothing may panic, and counts must agree.
 func readArchive(t *testing.T, name string, b []byte) {
-	d, err := Open(context.Background(), Spec{Path: writeFile(t, b, t.TempDir(), name), Images: []string{"mask"}}, Limits{Memory: 1 << 20, MaxImageBytes: 1 << 16})
+	readSpec(t, name, b, Spec{Images: []string{"mask"}})
+}
+
+func readSpec(t *testing.T, name string, b []byte, spec Spec) {
+	spec.Path = writeFile(t, b, t.TempDir(), name)
+	d, err := Open(context.Background(), spec, Limits{Memory: 1 << 20, MaxImageBytes: 1 << 16})
 	if err != nil {
 		if ClassOf(err) == "" && exitcode.Of(err) != exitcode.NoInput {
 			t.Fatalf("error without class: %v", err)

@@ -394,3 +394,38 @@ func TestArrowResults(t *testing.T) {
 		}
 	}
 }
+
+// TestDescribeArrow describes files and streams whatever their names, and opens them as data sets.
+func TestDescribeArrow(t *testing.T) {
+	schema := arrowTestSchema(t)
+	for _, c := range []struct {
+		name        string
+		stream, cut bool
+	}{{"no-telling-name", false, false}, {"a.arrows", true, false}, {"cut", true, true}} {
+		b := arrowBytes(t, c.stream, schema, []int{3, 0, 4})
+		if c.cut {
+			b = b[:len(b)-8]
+		}
+		path := writeFile(t, b, t.TempDir(), c.name)
+		info, err := DescribeArrow(path, Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Stream != c.stream || info.Ended == c.cut || info.Rows != 7 || info.Batches != 3 || len(info.Columns) != len(schema.Fields()) || len(info.Metadata) != schema.Metadata().Len() {
+			t.Errorf("%s: %+v", c.name, info)
+		}
+		for i, f := range schema.Fields() {
+			if got := info.Columns[i]; got.Name != f.Name || got.Type != f.Type.String() || got.Nullable != f.Nullable {
+				t.Errorf("%s: column %+v of %v", c.name, got, f)
+			}
+		}
+		if r := readAll(Spec{Path: path}); r.class != "ok" || r.count != 7 {
+			t.Errorf("%s as a data set: %d rows, %v", c.name, r.count, r.err)
+		}
+	}
+	for name, b := range map[string]string{"empty": "", "text": "hello", "cut": "ARROW1\x00\x00", "stream": "\xff\xff\xff\xff\x10\x00\x00\x00"} {
+		if _, err := DescribeArrow(writeFile(t, []byte(b), t.TempDir(), name), Limits{}); ClassOf(err) == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

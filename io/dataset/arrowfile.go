@@ -25,7 +25,10 @@ type arrowFile struct {
 	size     int64
 }
 
-const arrowMagic = "ARROW1"
+const (
+	arrowMagic        = "ARROW1"           // at both ends of a file
+	arrowContinuation = "\xff\xff\xff\xff" // before each message, and so at the beginning of a stream
+)
 
 // addArrow opens an Arrow file or stream and appends it. Record batches are its row groups.
 func (d *Dataset) addArrow(f found) error {
@@ -121,7 +124,7 @@ func (a *arrowFile) index(r io.ReaderAt, size int64, lim Limits, sum hash.Hash) 
 		m, err := readArrowMessage(r, at, size, a.layouts(), lim)
 		switch {
 		case len(a.messages) == 0 && (err != nil || m.kind != arrowSchema):
-			if ClassOf(err) != "" && bytes.HasPrefix(head, []byte("\xff\xff\xff\xff")) {
+			if ClassOf(err) != "" && bytes.HasPrefix(head, []byte(arrowContinuation)) {
 				return false, err
 			}
 			return false, errorf(FileNotArrow, "neither an arrow file nor an arrow stream: %s", looksLike(head))

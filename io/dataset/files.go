@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -23,7 +24,7 @@ type Partition struct {
 
 const hiveDefault = "__HIVE_DEFAULT_PARTITION__"
 
-// carrier is how a file is read. Names tell it.
+// carrier is how a file is read. Names tell it; the content only of a file that the user names and whose name tells nothing.
 type carrier uint8
 
 const (
@@ -109,8 +110,12 @@ func findFiles(path string, texts ...string) (all []found, skipped listing, err 
 					texts, &skipped)
 			} else {
 				k, known := carrierOf(m)
-				if !known && hasColumn(m, texts) {
+				switch {
+				case known:
+				case hasColumn(m, texts):
 					k = carrierText
+				case st.Mode().IsRegular() && startsAsArrow(m):
+					k = carrierArrow
 				}
 				list = []found{{carrier: k, path: m, name: filepath.Base(m)}}
 				err = list[0].stat()
@@ -128,6 +133,18 @@ func findFiles(path string, texts ...string) (all []found, skipped listing, err 
 	}
 	uniqueNames(all)
 	return all, skipped, nil
+}
+
+// startsAsArrow says whether a file whose name tells nothing is an Arrow file or stream. What cannot be read is found out later.
+func startsAsArrow(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, len(arrowMagic))
+	n, _ := io.ReadFull(f, head)
+	return string(head) == arrowMagic || n >= len(arrowContinuation) && string(head[:len(arrowContinuation)]) == arrowContinuation
 }
 
 // stat fills in what the file system tells. A picture that is not there concerns its row only.

@@ -209,3 +209,14 @@ func TestLinkedFolder(t *testing.T) {
 		t.Errorf("%v %v", r.err, ids(r))
 	}
 }
+
+// FuzzSamples reads WebDataset shards: keys, captions, labels, partners, from a plain and from a packed file.
+func FuzzSamples(f *testing.F) {
+	f.Add(makeTar(f, webEntries))
+	f.Add(makeTar(f, []entry{{"b.txt", "1"}, {"a.jpg", "x"}, {"b.jpg", "y"}, {"a.cls", "2"}, {"a.txt", ""}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, spec := range []Spec{{Image: "jpg", Images: []string{"mask.png"}, Columns: []string{"txt", "json"}, Label: "cls"}, {Columns: []string{"txt"}}, {}} {
+			readSpec(t, "a.tar", b, spec)
+		}
+	})
+}
