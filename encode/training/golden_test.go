@@ -115,6 +115,7 @@ func (v *vectors) trainer(b plan.Backend) *Trainer {
 	if err != nil || !ok {
 		t.Fatal(err)
 	}
+	loss.JudgeEarly = true
 	tr, err := New(Options{Stage: *c.FirstStage, Loss: loss, Perceptual: perceptual(t), Backend: b})
 	if err != nil {
 		t.Fatal(err)
@@ -306,7 +307,7 @@ func TestGoldenObjectives(t *testing.T) {
 		}
 		for i, when := range []string{"before", "after"} {
 			in[inputFactor] = []float32{float32(i)}
-			step, losses, err := tr.run("generator", b, in, tr.net.generator)
+			step, losses, err := tr.run("generator", b, in, tr.net.judged)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -403,7 +404,7 @@ func TestGoldenSteps(t *testing.T) {
 		if tr.net.kl() {
 			in["noise"] = v.values("noise0.0")
 		}
-		step, _, err := tr.run("generator", batch{s[0], s[2], s[3]}, in, tr.net.generator)
+		step, _, err := tr.run("generator", batch{s[0], s[2], s[3]}, in, tr.net.judged)
 		if err != nil {
 			t.Fatal(err)
 		}

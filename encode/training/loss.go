@@ -49,6 +49,9 @@ type Loss struct {
 	DiscStart     int64   // number of batches before the adversary has any effect
 	DiscFactor    float64 // of its loss, in both passes
 	DiscWeight    float64 // of its gradient at the decoder's last layer, against the reconstruction's
+	// JudgeEarly runs the discriminator before it has an effect, as the reference does: for about twice the time its terms are logged
+	// and its running statistics move. The weights are the same without.
+	JudgeEarly bool
 }
 
 // DefaultBeta is the reference's.
@@ -95,8 +98,15 @@ func (l Loss) Validate(kind nn.FirstStageKind) error {
 	return nil
 }
 
-// DefaultLoss is the loss of the reference's classes when their configuration says nothing.
+// DefaultLoss is for first stages whose configuration has no lossconfig: what the reference's configurations of first stages say.
 func DefaultLoss() Loss {
+	l := classLoss()
+	l.KL, l.DiscStart, l.DiscWeight = 1e-6, 50001, 0.5
+	return l
+}
+
+// classLoss is the loss of the reference's classes where their parameters say nothing.
+func classLoss() Loss {
 	return Loss{
 		Pixel: Absolute, Perceptual: 1, KL: 1, Codebook: 1, Beta: DefaultBeta,
 		Discriminator: &nn.DiscriminatorConfig{InChannels: 3, Channels: 64, Layers: 3}, Adversarial: Hinge, DiscFactor: 1, DiscWeight: 1,
@@ -127,7 +137,7 @@ func LossOf(c nn.FirstStageConfig) (l Loss, ok bool, err error) {
 	if kind != c.Kind {
 		return Loss{}, false, exitcode.Errorf(exitcode.Data, "lossconfig: %s is for a first stage of kind %s, this one is %s", c.Loss.Target, kind, c.Kind)
 	}
-	l = DefaultLoss()
+	l = classLoss()
 	r := paramReader{params: c.Loss.Params, seen: map[string]bool{}}
 	start, has := r.number("disc_start", 0)
 	if !has {

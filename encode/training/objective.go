@@ -116,12 +116,13 @@ const (
 	partAutoencoder = "autoencoder"
 )
 
-// generator is the objective of the autoencoder. Inputs: "image", for KL "noise", with a discriminator "disc_factor" (1).
+// generator is the objective of the autoencoder, with or without the judgement of the discriminator. Inputs: "image", for KL "noise",
+// with a judgement "disc_factor" (1).
 //
 // The autoencoder runs forward; its loss and the judgement of the discriminator are differentiated by the reconstruction alone; the
 // two gradients at the last layer give the weight of the second, and their weighted sum is the seed of the autoencoder's backward pass.
 // So nothing is computed twice, unlike by differentiating three times.
-func (m *network) generator(b batch) (*engine.Objective, error) {
+func (m *network) generator(b batch, judged bool) (*engine.Objective, error) {
 	l := &linked{}
 	seed := map[string]ir.Source{}
 	auto, err := l.add(partAutoencoder, func(p *part) error {
@@ -171,7 +172,7 @@ func (m *network) generator(b batch) (*engine.Objective, error) {
 		c.grad(logVarKey, l.at(likelihood, gradientOf+logVarKey))
 	}
 	byRec := l.at(likelihood, gradientOf+"rec")
-	if m.discriminator == nil {
+	if !judged {
 		seed["seed"] = byRec
 		return c.objective("generator")
 	}
@@ -230,6 +231,9 @@ func (m *network) generator(b batch) (*engine.Objective, error) {
 	c.loss(termWeight, l.at(balance, termWeight))
 	return c.objective("generator")
 }
+
+func (m *network) judged(b batch) (*engine.Objective, error)   { return m.generator(b, true) }
+func (m *network) unjudged(b batch) (*engine.Objective, error) { return m.generator(b, false) }
 
 // critic is the objective of the discriminator. Inputs: "image", for KL "noise", "disc_factor" (1).
 func (m *network) critic(b batch) (*engine.Objective, error) {

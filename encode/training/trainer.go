@@ -166,8 +166,13 @@ func (t *Trainer) Step(images []float32, n, h, w int, noise func(pass int, dst [
 	if err := t.setShiftAndScale(b, in); err != nil {
 		return nil, err
 	}
-	counts := t.counts(b)
-	step, losses, err := t.run("generator", b, in, t.net.generator)
+	// Without effect of the discriminator its gradients and moments are zero: to leave it out changes no weight.
+	judged := t.net.discriminator != nil && (factor != 0 || t.net.loss.JudgeEarly)
+	objective, name := t.net.unjudged, "generator alone"
+	if judged {
+		objective, name = t.net.judged, "generator"
+	}
+	step, losses, err := t.run(name, b, in, objective)
 	if err != nil {
 		return nil, err
 	}
@@ -175,8 +180,9 @@ func (t *Trainer) Step(images []float32, n, h, w int, noise func(pass int, dst [
 	if err := t.update(r.Stage, t.stageNames); err != nil {
 		return nil, err
 	}
-	t.track(step, momentsFake, counts)
-	if t.net.discriminator != nil {
+	if judged {
+		counts := t.counts(b)
+		t.track(step, momentsFake, counts)
 		draw(1)
 		step, losses, err := t.run("critic", b, in, t.net.critic)
 		if err != nil {
@@ -257,7 +263,7 @@ func (t *Trainer) generatorLog(losses map[string]float64, factor float64) Log {
 		log = append(log, Term{"logvar", float64(t.params.Data(logVarKey)[0])})
 	}
 	add(bottleneck, termNLL, termRec, termPerceptual)
-	if t.net.discriminator != nil {
+	if _, ok := losses[termWeight]; ok {
 		add(termWeight)
 		log = append(log, Term{inputFactor, factor})
 		add(termGenerator)
@@ -272,9 +278,6 @@ func criticLog(losses map[string]float64) Log {
 
 // counts are the values per channel that go into the normalisations of the discriminator.
 func (t *Trainer) counts(b batch) []int {
-	if t.net.discriminator == nil {
-		return nil
-	}
 	return t.net.discriminator.Counts(b.n, b.h, b.w)
 }
 
