@@ -136,7 +136,8 @@ func (t *Trainer) Step(rate float64) (norm float64, err error) {
 	return norm, nil
 }
 
-// Check looks for a parameter that is not finite; the error of class internal names it.
+// Check looks for a parameter that is not finite, and after a batch for one whose gradient is not; the error of class internal
+// names it.
 func (t *Trainer) Check() error {
 	for _, p := range t.params.List() {
 		for _, v := range t.params.Data(p.Name) {
@@ -144,6 +145,10 @@ func (t *Trainer) Check() error {
 				return exitcode.Errorf(exitcode.Internal, "parameter %s is not finite", p.Name)
 			}
 		}
+	}
+	if t.batches > 0 {
+		_, err := t.params.GradNorm()
+		return err
 	}
 	return nil
 }

@@ -1,0 +1,254 @@
+package training
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/nn"
+	"github.com/ldm-batch/ldm-batch/internal/train"
+	"github.com/ldm-batch/ldm-batch/internal/weights"
+	"github.com/ldm-batch/ldm-batch/jobs"
+	"github.com/ldm-batch/ldm-batch/jobs/spec"
+)
+
+// set makes settings of keys and values.
+func set(pairs ...string) []spec.Setting {
+	var list []spec.Setting
+	for i := 0; i < len(pairs); i += 2 {
+		list = append(list, spec.Setting{Key: pairs[i], Value: pairs[i+1], Origin: "--set"})
+	}
+	return list
+}
+
+func fixture(t testing.TB, model string, train ...string) (dir, path string) {
+	t.Helper()
+	dir = t.TempDir()
+	pictures(t, filepath.Join(dir, "pictures"), 7)
+	return dir, job(t, dir, model, train...)
+}
+
+// TestRun trains, finds nothing to do, refuses another job's folder, and begins again when it is told to.
+func TestRun(t *testing.T) {
+	dir, path := fixture(t, classes("use_ema: true", "scale_by_std: true"), "steps: 5", "checkpoint_every: 2", "validation: pictures", "validate_every: 2")
+	res, err := runFile(context.Background(), path, jobs.RunOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.State != "finished" || res.Step != 5 || res.StepsDone != 5 || res.Losses["loss"] == 0 || res.Validation["val/loss_simple_ema"] == 0 || !strings.Contains(res.Text(), "step 5 of 5") {
+		t.Errorf("%+v", res)
+	}
+	if p, ok := ReadProgress(filepath.Join(dir, "out")); !ok || p.State != "finished" || p.Step != 5 {
+		t.Errorf("progress %+v", p)
+	}
+	model := filepath.Join(dir, "out", modelName)
+	f, err := weights.Open(model, weights.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := nn.Load(filepath.Join(dir, "out", configName), f, nn.Options{Weights: weights.EMA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.ScaleFactor == 1 || m.ScaleFactor <= 0 {
+		t.Errorf("scale factor %v was not measured", m.ScaleFactor)
+	}
+	if lines := strings.Count(string(read(t, filepath.Join(dir, "out", logName))), "\n"); lines != 5+3 {
+		t.Errorf("%d lines in the log", lines)
+	}
+	first := read(t, model)
+
+	if res, err = runFile(context.Background(), path, jobs.RunOptions{}); err != nil || res.State != "nothing" {
+		t.Errorf("again: %s, %v", res.State, err)
+	}
+	_, err = runFile(context.Background(), path, jobs.RunOptions{}, set("train.learning_rate", "2e-3")...)
+	if exitcode.Of(err) != exitcode.Conflict {
+		t.Errorf("another learning rate in the same folder: %v", err)
+	}
+	if res, err = runFile(context.Background(), path, jobs.RunOptions{Overwrite: true}); err != nil || res.StepsDone != 5 {
+		t.Errorf("overwrite: %d steps, %v", res.StepsDone, err)
+	}
+	if !bytes.Equal(first, read(t, model)) {
+		t.Error("the same run gives other bytes")
+	}
+	if res, err = runFile(context.Background(), path, jobs.RunOptions{Overwrite: true}, set("train.learning_rate", "2e-3")...); err != nil || res.StepsDone != 5 {
+		t.Errorf("overwrite by another job: %d steps, %v", res.StepsDone, err)
+	}
+	if bytes.Equal(first, read(t, model)) {
+		t.Error("another learning rate gives the same bytes")
+	}
+}
+
+// TestDrain stops a run as SIGTERM does: it ends with a checkpoint and the class of the signal, and goes on to the same bytes.
+func TestDrain(t *testing.T) {
+	settings := []string{"steps: 8", "checkpoint_every: 100"}
+	whole, path := fixture(t, unconditional(), settings...)
+	if _, err := runFile(context.Background(), path, jobs.RunOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	dir, path := fixture(t, unconditional(), settings...)
+	r, err := spec.LoadFile(path, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Prepare(context.Background(), r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	p.learner = &stopping{learner: p.learner, left: 3, stop: func() { cancel(exitcode.Errorf(exitcode.Terminated, "stopped by SIGTERM")) }}
+	res, err := p.Run(ctx, jobs.RunOptions{})
+	p.Close()
+	if exitcode.Of(err) != exitcode.Terminated || res.State != "stopped" || res.Step != 3 || !strings.Contains(err.Error(), "step 3 of 8") {
+		t.Errorf("%s at step %d: %v", res.State, res.Step, err)
+	}
+	if res, err = runFile(context.Background(), path, jobs.RunOptions{}); err != nil || res.StepsDone != 5 {
+		t.Errorf("%d more steps, %v", res.StepsDone, err)
+	}
+	for _, name := range []string{modelName, logName, "checkpoints/step-00000008.state.safetensors"} {
+		if !bytes.Equal(read(t, filepath.Join(whole, "out", name)), read(t, filepath.Join(dir, "out", name))) {
+			t.Errorf("%s differs from that of a run that was not stopped", name)
+		}
+	}
+}
+
+// stopping calls stop after some steps.
+type stopping struct {
+	learner
+	left int
+	stop func()
+}
+
+func (s *stopping) step(rate float64) ([]term, error) {
+	if s.left--; s.left == 0 {
+		s.stop()
+	}
+	return s.learner.step(rate)
+}
+
+// TestDiverges trains with an absurd learning rate: the message names the step, the parameter and the last good checkpoint, which
+// is sound.
+func TestDiverges(t *testing.T) {
+	dir, path := fixture(t, unconditional(), "steps: 50", "checkpoint_every: 1", "schedule: constant")
+	res, err := runFile(context.Background(), path, jobs.RunOptions{}, set("train.learning_rate", "1e30")...)
+	if exitcode.Of(err) != exitcode.Internal {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	for _, want := range []string{"step ", "model.diffusion_model.", "not finite", "the last good checkpoint is " + filepath.Join(dir, "out", checkpointsName, "step-")} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	f, err := weights.Open(res.Checkpoint, weights.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, x := range f.Tensors() {
+		v := make([]float32, x.NumElements())
+		if err := x.Float32(v); err != nil {
+			t.Fatal(err)
+		}
+		for _, y := range v {
+			if y-y != 0 {
+				t.Fatalf("%s of the last good checkpoint is not finite", x.Name)
+			}
+		}
+	}
+}
+
+// TestBadRows passes over pictures that cannot be read, up to the budget.
+func TestBadRows(t *testing.T) {
+	dir, path := fixture(t, unconditional(), "steps: 5")
+	if err := os.WriteFile(filepath.Join(dir, "pictures", "cat", "bad.png"), []byte("\x89PNG\r\n\x1a\nnothing"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := runFile(context.Background(), path, jobs.RunOptions{}, set("limits.max_bad_rows", "1")...); err != nil || res.Step != 5 {
+		t.Errorf("step %d, %v", res.Step, err)
+	}
+	_, err := runFile(context.Background(), path, jobs.RunOptions{}, set("limits.max_bad_rows", "0", "output.path", filepath.Join(dir, "strict"))...)
+	if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "bad.png") {
+		t.Errorf("without a budget: %v", err)
+	}
+}
+
+// TestLatents trains on what a job of kind Encode wrote. With an identity as the first stage these are the pictures, so that the
+// weights are those of a training on pictures, whatever factor the latents were stored with.
+func TestLatents(t *testing.T) {
+	dir, path := fixture(t, classes("scale_factor: 0.5"), "steps: 3", "validation: pictures", "validate_every: 3")
+	plain := set("preprocess.crop", "center", "preprocess.flip", "false")
+	if _, err := runFile(context.Background(), path, jobs.RunOptions{}, plain...); err != nil {
+		t.Fatal(err)
+	}
+	for _, scale := range []bool{true, false} {
+		out := filepath.Join(dir, "latents-"+strconv.FormatBool(scale))
+		encodePictures(t, dir, out, scale)
+		run := filepath.Join(dir, "run-"+strconv.FormatBool(scale))
+		_, err := runFile(context.Background(), path, jobs.RunOptions{}, set("input.path", out, "train.validation", out, "train.latent", "latent", "preprocess.size", "0", "output.path", run)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{modelName, logName} {
+			if !bytes.Equal(read(t, filepath.Join(dir, "out", name)), read(t, filepath.Join(run, name))) {
+				t.Errorf("scaled %t: %s differs", scale, name)
+			}
+		}
+	}
+}
+
+// encodePictures runs a job of kind Encode on the pictures with the identity.
+func encodePictures(t *testing.T, dir, out string, scale bool) {
+	t.Helper()
+	var none bytes.Buffer // an identity has no weights
+	if err := train.WriteModel(&none, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "identity.safetensors"), none.Bytes(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	text := "kind: Encode\nspec:\n  model: {checkpoint: identity.safetensors, config: model.yaml}\n  input: {path: pictures}\n  preprocess: {size: 8}\n  encode: {scale: " +
+		strconv.FormatBool(scale) + "}\n  output: {path: " + out + ", rows_per_part: 3}\n"
+	r, err := spec.Load("encode.yaml", []byte(text), dir, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := jobs.Prepare(context.Background(), r, jobs.PrepareOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if _, err := p.Run(context.Background(), jobs.RunOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDamagedCheckpoint refuses to go on from a checkpoint whose bytes have changed.
+func TestDamagedCheckpoint(t *testing.T) {
+	dir, path := fixture(t, unconditional(), "steps: 4", "checkpoint_every: 2")
+	if _, err := runFile(context.Background(), path, jobs.RunOptions{}, set("train.resume", "never")...); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"_SUCCESS", "_manifest.json"} {
+		if err := os.Remove(filepath.Join(dir, "out", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state := filepath.Join(dir, "out", checkpointsName, "step-00000004.state.safetensors")
+	b := read(t, state)
+	b[len(b)-1] ^= 1
+	if err := os.WriteFile(state, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := runFile(context.Background(), path, jobs.RunOptions{}); exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "is damaged") {
+		t.Errorf("error %v", err)
+	}
+	if res, err := runFile(context.Background(), path, jobs.RunOptions{}, set("train.resume", "never")...); err != nil || res.StepsDone != 4 {
+		t.Errorf("beginning again: %d steps, %v", res.StepsDone, err)
+	}
+}
