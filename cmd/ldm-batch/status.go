@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ldm-batch/ldm-batch/jobs/folder"
+	"github.com/ldm-batch/ldm-batch/jobs/training"
 )
 
 func statusCommand(k *console) *cli.Command {
@@ -18,6 +19,14 @@ func statusCommand(k *console) *cli.Command {
 			args, err := arguments(c, "DIR")
 			if err != nil {
 				return err
+			}
+			if training.IsTraining(args[0]) {
+				s, err := training.ReadStatus(args[0])
+				if err != nil {
+					return err
+				}
+				k.report.doc, k.report.text = s, s.Text()
+				return nil
 			}
 			s, err := folder.ReadStatus(args[0])
 			if err != nil {

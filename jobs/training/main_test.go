@@ -44,7 +44,7 @@ func runFile(ctx context.Context, path string, o jobs.RunOptions, settings ...sp
 	return p.Run(ctx, o)
 }
 
-// uncond is a model small enough that a step takes milliseconds; more are lines of its parameters.
+// unconditional is a model small enough that a step takes milliseconds; more are lines of its parameters.
 func unconditional(more ...string) string {
 	return modelYAML("cond_stage_config: __is_unconditional__", "", 3, more...)
 }
@@ -138,4 +138,49 @@ func read(t testing.TB, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// stopAfter runs a job file as if SIGTERM came during a step.
+func stopAfter(t *testing.T, path string, step int, settings ...spec.Setting) {
+	t.Helper()
+	r, err := spec.LoadFile(path, nil, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Prepare(context.Background(), r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	p.learner = &stopping{learner: p.learner, left: step, stop: func() { cancel(exitcode.Errorf(exitcode.Terminated, "stopped by SIGTERM")) }}
+	res, err := p.Run(ctx, jobs.RunOptions{})
+	if want := fmt.Sprintf("step %d of ", step); exitcode.Of(err) != exitcode.Terminated || res.State != "stopped" || res.Step != int64(step) || !strings.Contains(err.Error(), want) {
+		t.Fatalf("%s at step %d: %v", res.State, res.Step, err)
+	}
+}
+
+// stopping calls stop after some steps.
+type stopping struct {
+	learner
+	left int
+	stop func()
+}
+
+func (s *stopping) step(rate float64) ([]term, error) {
+	if s.left--; s.left == 0 {
+		s.stop()
+	}
+	return s.learner.step(rate)
+}
+
+// resolved is the job of the fixture.
+func resolved(t testing.TB) *spec.Resolved {
+	t.Helper()
+	_, path := fixture(t, unconditional(), "steps: 1")
+	r, err := spec.LoadFile(path, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }

@@ -46,6 +46,10 @@ func TestRun(t *testing.T) {
 	if p, ok := ReadProgress(filepath.Join(dir, "out")); !ok || p.State != "finished" || p.Step != 5 {
 		t.Errorf("progress %+v", p)
 	}
+	if s, err := ReadStatus(filepath.Join(dir, "out")); err != nil || !IsTraining(s.Dir) || s.State != "finished" || len(s.Checkpoints) != 2 && len(s.Checkpoints) != 1 ||
+		!strings.Contains(s.Text(), "finished, step 5 of 5, loss ") {
+		t.Errorf("status %+v, %v", s, err)
+	}
 	model := filepath.Join(dir, "out", modelName)
 	f, err := weights.Open(model, weights.Limits{})
 	if err != nil {
@@ -93,22 +97,8 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir, path := fixture(t, unconditional(), settings...)
-	r, err := spec.LoadFile(path, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := Prepare(context.Background(), r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	p.learner = &stopping{learner: p.learner, left: 3, stop: func() { cancel(exitcode.Errorf(exitcode.Terminated, "stopped by SIGTERM")) }}
-	res, err := p.Run(ctx, jobs.RunOptions{})
-	p.Close()
-	if exitcode.Of(err) != exitcode.Terminated || res.State != "stopped" || res.Step != 3 || !strings.Contains(err.Error(), "step 3 of 8") {
-		t.Errorf("%s at step %d: %v", res.State, res.Step, err)
-	}
-	if res, err = runFile(context.Background(), path, jobs.RunOptions{}); err != nil || res.StepsDone != 5 {
+	stopAfter(t, path, 3)
+	if res, err := runFile(context.Background(), path, jobs.RunOptions{}); err != nil || res.StepsDone != 5 {
 		t.Errorf("%d more steps, %v", res.StepsDone, err)
 	}
 	for _, name := range []string{modelName, logName, "checkpoints/step-00000008.state.safetensors"} {
@@ -116,20 +106,6 @@ func TestDrain(t *testing.T) {
 			t.Errorf("%s differs from that of a run that was not stopped", name)
 		}
 	}
-}
-
-// stopping calls stop after some steps.
-type stopping struct {
-	learner
-	left int
-	stop func()
-}
-
-func (s *stopping) step(rate float64) ([]term, error) {
-	if s.left--; s.left == 0 {
-		s.stop()
-	}
-	return s.learner.step(rate)
 }
 
 // TestDiverges trains with an absurd learning rate: the message names the step, the parameter and the last good checkpoint, which

@@ -63,7 +63,7 @@ func TestWriteZip(t *testing.T) {
 		t.Error("two files of the same entries differ")
 	}
 	src := tensor.Memory(file)
-	c, err := ReadZip(src.(Source), Limits{})
+	c, err := ReadZip(src, Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestWriteZip(t *testing.T) {
 			t.Errorf("%s: other bytes", x.Name)
 		}
 	}
-	records, err := readDirectory(src.(Source), ZipLimits{})
+	records, err := readDirectory(src, ZipLimits{})
 	if err != nil {
 		t.Fatal(err)
 	}
