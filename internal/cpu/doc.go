@@ -4,6 +4,9 @@
 // executable is a plan bound to an arena. Kernels live in the package below this one; here every step of a plan becomes one
 // kernel call with its slices already cut.
 //
+// Parameters that training changes are used where they are; what is packed of them is packed again, in place, by the next run that
+// needs it.
+//
 // Data flow: Run copies the inputs into the arena (NCHW to NHWC), calls the steps in order and copies the outputs back.
 // Nothing is allocated after Compile.
 //

@@ -1,15 +1,18 @@
-// Package engine runs the networks of a model on a device.
+// Package engine runs the networks of a model on a device, and trains them there.
 //
 // Concept: a [Session] is a model on a backend; it lowers and compiles a graph the first time a size is asked for and keeps
-// the last few sizes. All sizes share packed weights.
+// the last few sizes. All sizes share packed weights. A [Training] does the same with objectives, whose graphs hold the gradients
+// by [Params]: parameters in one arena, beside arenas of gradients, moments and running averages.
 //
 // Data flow: named inputs in, outputs out, each row-major in the shapes of package nn (images NCHW). Outputs are reused: they
-// are valid until the next run of the same network.
+// are valid until the next run of the same network. A [Step] adds gradients to those of the parameters, [Params.Update] changes the
+// parameters, and what is packed of them follows at the next run.
 //
 // Ownership: a Session owns its compiled networks and packed weights until Close; the model and the backend stay the
-// caller's. It is not safe for concurrent use.
+// caller's. So do the parameters of a Training. None of them is safe for concurrent use.
 //
-// Errors: those of graph building, lowering and weights, with the network's name.
+// Errors: those of graph building, lowering and weights, with the network's name. Values that are not finite are errors of class
+// internal that name the tensor.
 package engine
 
 import (

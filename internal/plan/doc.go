@@ -8,6 +8,9 @@
 // NHWC for images and row-major for everything else, so that images and token sequences share memory without copies.
 // Values live in one arena whose offsets come from their lifetimes; parameters are referred to by name.
 //
+// Training plans add the gradients among their outputs to those that [Parameters] keep, and may compute values of the forward pass
+// again rather than keep them until the backward pass reads them.
+//
 // Ownership: a Plan is immutable once lowered and may be compiled by several backends at the same time.
 //
 // Errors: a program with an operation that no pass lowers is an error naming the operation; shapes were checked when the
