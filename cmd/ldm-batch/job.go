@@ -59,16 +59,6 @@ func (k *console) resolve(c *cli.Context, kind string, settings []setting) (*spe
 	return r, nil
 }
 
-// prepare resolves, opens and checks a job.
-func (k *console) prepare(ctx context.Context, c *cli.Context, kind string, settings []setting) (*spec.Resolved, *jobs.Prepared, error) {
-	r, err := k.resolve(c, kind, settings)
-	if err != nil {
-		return nil, nil, err
-	}
-	p, err := jobs.Prepare(ctx, r, jobs.PrepareOptions{Log: k.log})
-	return r, p, err
-}
-
 // runJob is every command that runs a job.
 func (k *console) runJob(ctx context.Context, c *cli.Context, kind string, settings []setting) error {
 	o, err := k.runOptions(c)

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ldm-batch/ldm-batch/jobs"
 )
 
 // maxMapped is how many tasks Airflow makes of one list by default.
@@ -27,7 +29,23 @@ func planCommand(k *console) *cli.Command {
 			if _, err := arguments(c, "JOB.yaml"); err != nil {
 				return err
 			}
-			_, p, err := k.prepare(ctx, c, "", deviceSettings)
+			r, err := k.resolve(c, "", deviceSettings)
+			if err != nil {
+				return err
+			}
+			var text strings.Builder
+			if r.Kind == "Train" {
+				d, err := k.describeTraining(ctx, r)
+				if err != nil {
+					return err
+				}
+				if err := d.Write(&text); err != nil {
+					return err
+				}
+				k.report.text, k.report.file, k.report.doc = text.String(), d, d.Shards()
+				return nil
+			}
+			p, err := jobs.Prepare(ctx, r, jobs.PrepareOptions{Log: k.log})
 			if err != nil {
 				return err
 			}
@@ -42,7 +60,6 @@ func planCommand(k *console) *cli.Command {
 			if n > maxMapped {
 				k.log.Warn("more shards than Airflow maps by default (core.max_map_length)", "shards", n, "limit", maxMapped)
 			}
-			var text strings.Builder
 			if err := d.Write(&text); err != nil {
 				return err
 			}

@@ -92,3 +92,13 @@ func (k *console) runTraining(ctx context.Context, c *cli.Context, r *spec.Resol
 	k.report.run, k.report.doc = &res.Result, res
 	return err
 }
+
+// describeTraining opens a resolved job of kind Train and describes it.
+func (k *console) describeTraining(ctx context.Context, r *spec.Resolved) (*training.Description, error) {
+	p, err := training.Prepare(ctx, r, k.log)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	return p.Describe(), nil
+}

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ldm-batch/ldm-batch/jobs"
 )
 
 // validation is the result of validate.
@@ -30,7 +32,20 @@ func validateCommand(k *console) *cli.Command {
 			if err != nil {
 				return err
 			}
-			_, p, err := k.prepare(ctx, c, "", deviceSettings)
+			r, err := k.resolve(c, "", deviceSettings)
+			if err != nil {
+				return err
+			}
+			if r.Kind == "Train" {
+				d, err := k.describeTraining(ctx, r)
+				if err != nil {
+					return err
+				}
+				k.report.doc = validation{"ldm-batch/validate/v1", true, d.Kind, d.Rows, 0, d.Fingerprint, d.Warnings}
+				k.report.text = fmt.Sprintf("%s: valid, kind %s, %d rows, %d steps\n", args[0], d.Kind, d.Rows, d.Steps)
+				return nil
+			}
+			p, err := jobs.Prepare(ctx, r, jobs.PrepareOptions{Log: k.log})
 			if err != nil {
 				return err
 			}

@@ -26,5 +26,7 @@ type learner interface {
 	optimiser() ([]*weights.Tensor, error)
 	// restore goes on from a checkpoint.
 	restore(model, optimiser *weights.File, steps int64) error
+	// elems is how many numbers change.
+	elems() int
 	close()
 }

@@ -67,6 +67,8 @@ func (l *diffusionLearner) step(rate float64) ([]term, error) {
 	return []term{{"grad_norm", norm}}, err
 }
 
+func (l *diffusionLearner) elems() int { return l.trainer.Params().Elems() }
+
 func (l *diffusionLearner) check() error { return l.trainer.Check() }
 
 // validationSeed tells the noise of validation from that of training.

@@ -19,6 +19,7 @@ type firstStageLearner struct {
 	seed    uint64
 	batch   int
 	pending []*example
+	assumed bool // the configuration names no loss
 }
 
 func newFirstStageLearner(c *nn.FirstStageConfig, perceptual *lpips.Model, job *spec.Spec, r *recipe, b plan.Backend) (*firstStageLearner, error) {
@@ -39,7 +40,7 @@ func newFirstStageLearner(c *nn.FirstStageConfig, perceptual *lpips.Model, job *
 	if err != nil {
 		return nil, err
 	}
-	return &firstStageLearner{trainer: t, recipe: r, seed: job.Compute.Seed, batch: job.Train.Batch}, nil
+	return &firstStageLearner{trainer: t, recipe: r, seed: job.Compute.Seed, batch: job.Train.Batch, assumed: !ok}, nil
 }
 
 func (l *firstStageLearner) close() { l.trainer.Close() }
@@ -68,6 +69,8 @@ func termsOf(prefix string, log first.Log) []term {
 	}
 	return terms
 }
+
+func (l *firstStageLearner) elems() int { return l.trainer.Params().Elems() }
 
 func (l *firstStageLearner) check() error { return nil }
 

@@ -231,6 +231,9 @@ func (p *Prepared) openFirstStage(checkpoint *weights.File) error {
 	}
 	p.learner = l
 	p.onClose(l.close)
+	if l.assumed {
+		p.warn("the configuration names no loss: that of the reference's configurations is taken, with a discriminator from step 50001 on")
+	}
 	if checkpoint == nil {
 		l.trainer.Initialize(s.Compute.Seed)
 		return nil

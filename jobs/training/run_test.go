@@ -228,3 +228,63 @@ func TestDamagedCheckpoint(t *testing.T) {
 		t.Errorf("beginning again: %d steps, %v", res.StepsDone, err)
 	}
 }
+
+// TestDescribe tells what a job would do without touching its folder.
+func TestDescribe(t *testing.T) {
+	dir, path := fixture(t, classes(), "steps: 14", "accumulate: 2")
+	r, err := spec.LoadFile(path, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Prepare(context.Background(), r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	d := p.Describe()
+	if d.Rows != 7 || d.Epochs != 12 || d.Condition != "classes" || d.Trained < 1000 || d.MemoryBytes != 20*int64(d.Trained) || d.Rate != 1e-3 {
+		t.Errorf("%+v", d)
+	}
+	var b bytes.Buffer
+	if err := d.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"spec.train.steps ", "14 ", "12 epochs", "M parameters"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the text does not say %q:\n%s", want, b.String())
+		}
+	}
+	if s := d.Shards(); len(s) != 1 || s[0].Of != 1 {
+		t.Errorf("shards %v", s)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "out")); !os.IsNotExist(err) {
+		t.Errorf("the output folder: %v", err)
+	}
+}
+
+// TestPrepareRefuses lists jobs that cannot be run; every message names a key or a file.
+func TestPrepareRefuses(t *testing.T) {
+	_, path := fixture(t, classes(), "steps: 2")
+	for want, settings := range map[string][]spec.Setting{
+		"spec.model.config: missing":          set("model.config", ""),
+		"has no scheduler_config":             set("train.schedule", "config"),
+		"describes no autoencoder":            firstStageSettings(),
+		"holds no Arrow file":                 set("train.latent", "latent", "preprocess.size", "0"),
+		"spec.train.first_stage: open":        set("train.first_stage", "nowhere.safetensors"),
+		"input: ":                             set("input.path", "nowhere"),
+		"device gpu":                          set("compute.device", "gpu"),
+		"validation: ":                        set("train.validation", "nowhere", "train.validate_every", "1"),
+		"spec.limits.memory: less than 64MiB": set("limits.memory", "1MB"),
+		"spec.train.steps: not at least 1":    set("train.steps", "0"),
+		"unknown key spec.train.step":         set("train.step", "3"),
+		"spec.compute.precision: training is": set("compute.precision", "mixed"),
+	} {
+		_, err := runFile(context.Background(), path, jobs.RunOptions{}, settings...)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: error %v, want %q", settings, err, want)
+		}
+		if c := exitcode.Of(err); c != exitcode.Usage && c != exitcode.NoInput && c != exitcode.Unavailable && c != exitcode.Data {
+			t.Errorf("%v: class %d", settings, c)
+		}
+	}
+}
