@@ -78,21 +78,22 @@ func (x *Index) best() (Checkpoint, bool) {
 // store writes and reads the checkpoints of a folder.
 type store struct {
 	dir   string // DIR/checkpoints
+	fs    atomicfile.FS
 	files atomicfile.Writer
 	keep  int // best ones beside the last
 	index Index
 }
 
 // openStore reads the index, if there is one of this job, and removes what it does not name.
-func openStore(dir, tmp, fingerprint string, keep int, again bool) (*store, error) {
-	s := &store{dir: filepath.Join(dir, checkpointsName), files: atomicfile.Writer{TempDir: tmp, Prefix: "r."}, keep: keep}
-	if err := os.MkdirAll(s.dir, 0o777); err != nil {
+func openStore(fsys atomicfile.FS, dir, tmp, fingerprint string, keep int, again bool) (*store, error) {
+	s := &store{dir: filepath.Join(dir, checkpointsName), fs: fsys, files: atomicfile.Writer{FS: fsys, TempDir: tmp, Prefix: "r."}, keep: keep}
+	if err := fsys.Mkdir(s.dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, exitcode.With(exitcode.IO, err)
 	}
-	if err := atomicfile.OS.SyncDir(dir); err != nil {
+	if err := fsys.SyncDir(dir); err != nil {
 		return nil, exitcode.With(exitcode.IO, err)
 	}
-	x, err := readIndex(dir)
+	x, err := readIndex(fsys, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -106,11 +107,14 @@ func openStore(dir, tmp, fingerprint string, keep int, again bool) (*store, erro
 	return s, s.sweep()
 }
 
-func readIndex(dir string) (*Index, error) {
+func readIndex(fsys atomicfile.FS, dir string) (*Index, error) {
 	path := filepath.Join(dir, checkpointsName, indexName)
-	b, err := os.ReadFile(path)
-	if err != nil {
+	b, err := fsys.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	if err != nil {
+		return nil, exitcode.With(exitcode.IO, err)
 	}
 	var x Index
 	if err := json.Unmarshal(b, &x); err != nil {
@@ -141,13 +145,13 @@ func (s *store) sweep() error {
 	for _, c := range s.index.Checkpoints {
 		known[c.Model.Name], known[c.State.Name] = true, true
 	}
-	entries, err := os.ReadDir(s.dir)
+	entries, err := s.fs.ReadDir(s.dir)
 	if err != nil {
 		return exitcode.With(exitcode.IO, err)
 	}
 	for _, e := range entries {
 		if name := e.Name(); !known[name] && strings.HasPrefix(name, "step-") {
-			if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := s.fs.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return exitcode.With(exitcode.IO, err)
 			}
 		}
@@ -224,11 +228,11 @@ func (s *store) file(name string, write func(io.Writer) error) (File, error) {
 	sum := sha256.New()
 	n := &counter{}
 	err := s.files.Replace(filepath.Join(s.dir, name), func(w io.Writer) error { return write(io.MultiWriter(w, sum, n)) }, func(tmp string) error {
-		f, err := weights.Open(tmp, weights.Limits{})
-		if err != nil {
-			return err
+		got, size, err := weights.SHA256(tmp)
+		if err == nil && (size != n.n || got != hex.EncodeToString(sum.Sum(nil))) {
+			err = fmt.Errorf("%d bytes were written, and %d others read back", n.n, size)
 		}
-		return f.Close()
+		return err
 	})
 	if err != nil {
 		return File{}, exitcode.With(exitcode.IO, fmt.Errorf("checkpoint: %w", err))

@@ -44,6 +44,7 @@ func firstStageSettings(more ...string) []spec.Setting {
 // TestFirstStage trains autoencoders of both kinds past the start of their discriminator; a run that is stopped goes on to the same
 // bytes, and the model file is one that encodes.
 func TestFirstStage(t *testing.T) {
+	t.Parallel()
 	for name, model := range map[string]string{"vq": vq, "kl": kl} {
 		t.Run(name, func(t *testing.T) {
 			lines := []string{"steps: 5", "checkpoint_every: 2", "validation: pictures", "validate_every: 5"}
@@ -82,6 +83,7 @@ func TestFirstStage(t *testing.T) {
 
 // TestInpainting trains a model for masked images on a first stage that was trained here, with drawn holes.
 func TestInpainting(t *testing.T) {
+	t.Parallel()
 	first, path := fixture(t, vq, "steps: 1")
 	if _, err := runFile(context.Background(), path, jobs.RunOptions{}, firstStageSettings()...); err != nil {
 		t.Fatal(err)

@@ -129,11 +129,11 @@ func (l *loop) run(ctx context.Context, overwrite bool) (err error) {
 func (l *loop) open(ctx context.Context, overwrite bool) error {
 	p, t := l.p, l.p.spec.Spec.Train
 	again := t.Resume == "never"
-	if x, err := readIndex(l.dir); err == nil && x.Finished && overwrite {
+	if x, err := readIndex(atomicfile.OS, l.dir); err == nil && x.Finished && overwrite {
 		again = true
 	}
 	var err error
-	if l.store, err = openStore(l.dir, filepath.Join(l.dir, ".ldm-batch", "tmp"), p.plan.Fingerprint, t.KeepBest, again); err != nil {
+	if l.store, err = openStore(atomicfile.OS, l.dir, filepath.Join(l.dir, ".ldm-batch", "tmp"), p.plan.Fingerprint, t.KeepBest, again); err != nil {
 		return err
 	}
 	if err := l.writeConfig(); err != nil {

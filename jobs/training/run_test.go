@@ -35,6 +35,7 @@ func fixture(t testing.TB, model string, train ...string) (dir, path string) {
 
 // TestRun trains, finds nothing to do, refuses another job's folder, and begins again when it is told to.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	dir, path := fixture(t, classes("use_ema: true", "scale_by_std: true"), "steps: 5", "checkpoint_every: 2", "validation: pictures", "validate_every: 2")
 	res, err := runFile(context.Background(), path, jobs.RunOptions{})
 	if err != nil {
@@ -157,6 +158,7 @@ func TestBadRows(t *testing.T) {
 // TestLatents trains on what a job of kind Encode wrote. With an identity as the first stage these are the pictures, so that the
 // weights are those of a training on pictures, whatever factor the latents were stored with.
 func TestLatents(t *testing.T) {
+	t.Parallel()
 	dir, path := fixture(t, classes("scale_factor: 0.5"), "steps: 3", "validation: pictures", "validate_every: 3")
 	plain := set("preprocess.crop", "center", "preprocess.flip", "false")
 	if _, err := runFile(context.Background(), path, jobs.RunOptions{}, plain...); err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ldm-batch/ldm-batch/io/atomicfile"
 	"github.com/ldm-batch/ldm-batch/io/commit"
 )
 
@@ -34,7 +35,7 @@ func ReadStatus(dir string) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	x, err := readIndex(dir)
+	x, err := readIndex(atomicfile.OS, dir)
 	if err != nil {
 		return nil, err
 	}
