@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ldm-batch/ldm-batch/jobs/folder"
+	"github.com/ldm-batch/ldm-batch/jobs/training"
 )
 
 func verifyCommand(k *console) *cli.Command {
@@ -19,7 +20,11 @@ func verifyCommand(k *console) *cli.Command {
 			if err != nil {
 				return err
 			}
-			v, err := folder.Verify(args[0])
+			verify := folder.Verify
+			if training.IsTraining(args[0]) {
+				verify = training.Verify
+			}
+			v, err := verify(args[0])
 			if v != nil { // with problems, both
 				k.report.doc, k.report.text = v, v.Text()
 			}

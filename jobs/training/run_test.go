@@ -68,6 +68,9 @@ func TestRun(t *testing.T) {
 		t.Errorf("%d lines in the log", lines)
 	}
 	first := read(t, model)
+	if v, err := Verify(filepath.Join(dir, "out")); err != nil || v.Files < 3 {
+		t.Errorf("verification %+v, %v", v, err)
+	}
 
 	if res, err = runFile(context.Background(), path, jobs.RunOptions{}); err != nil || res.State != "nothing" {
 		t.Errorf("again: %s, %v", res.State, err)
@@ -222,6 +225,9 @@ func TestDamagedCheckpoint(t *testing.T) {
 	b[len(b)-1] ^= 1
 	if err := os.WriteFile(state, b, 0o666); err != nil {
 		t.Fatal(err)
+	}
+	if v, err := Verify(filepath.Join(dir, "out")); exitcode.Of(err) != exitcode.Data || v == nil || len(v.Problems) != 1 || !strings.Contains(err.Error(), "step-00000004.state") {
+		t.Errorf("verification %+v, %v", v, err)
 	}
 	if _, err := runFile(context.Background(), path, jobs.RunOptions{}); exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "is damaged") {
 		t.Errorf("error %v", err)
