@@ -15,7 +15,7 @@ func (b *Backend) Free(x []float32) { kernel.Free(x) }
 func (b *Backend) Scale(f float32, x []float32) { b.pool.Scale(f, x, x) }
 
 // SumSquares implements [plan.Arithmetic].
-func (b *Backend) SumSquares(x []float32) float64 { return sumSquares(x) }
+func (b *Backend) SumSquares(x []float32) float64 { return b.pool.SumSquares(x) }
 
 // Adam implements [plan.Arithmetic].
 func (b *Backend) Adam(c plan.Adam, w, g, m, v, average []float32) {

@@ -109,20 +109,12 @@ func (x *Executable) groupNormGrad(s *plan.Step, in [][]float32, out []float32) 
 	if err != nil {
 		return nil, err
 	}
-	v, dy := in[0], in[1]
-	if !s.SiLU {
-		var gamma []float32
-		if dx != nil {
-			gamma = ws[0]
-		}
-		return do(func() { p.GroupNormGrad(shape, v, gamma, dy, dx, dgamma, dbeta) }), nil
+	var gamma, beta []float32
+	if len(ws) > 0 {
+		gamma = ws[0]
 	}
-	// The normalised values were not kept: they are computed again where the gradient goes, and turn into that before the activation.
-	shape.SiLU = false
-	dx = dx[:shape.N*shape.HW*shape.C]
-	return do(func() {
-		p.GroupNorm(shape, v, ws[0], ws[1], nil, nil, dx)
-		p.SiLUGrad(dx, dy, dx)
-		p.GroupNormGrad(shape, v, ws[0], dx, dx, dgamma, dbeta)
-	}), nil
+	if len(ws) > 1 {
+		beta = ws[1]
+	}
+	return do(func() { p.GroupNormGrad(shape, in[0], gamma, beta, in[1], dx, dgamma, dbeta) }), nil
 }

@@ -139,12 +139,7 @@ func replaceable(s *Step) []*Value {
 		return s.In[:2]
 	case AddSample, AddRows, Modulate, ScaleBy, ShiftChannels, ScaleChannels:
 		return s.In[:1]
-	case LayerNormGrad, ModulateGradX:
-		return s.In[1:2]
-	case GroupNormGrad:
-		if s.SiLU { // needs dy when it has begun to write
-			return nil
-		}
+	case GroupNormGrad, LayerNormGrad, ModulateGradX:
 		return s.In[1:2]
 	case SiLUGrad, GELUGrad, ReLUGrad, LeakyReLUGrad, AbsGrad, SquareGrad, ExpGrad, SoftplusGrad, ReciprocalGrad:
 		return s.In[1:2]

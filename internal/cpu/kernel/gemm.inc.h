@@ -334,13 +334,17 @@ static int linear(ldm_pool *pool, const ldm_linear_shape *s, int geglu, int bf, 
 	return gemm_run(pool, &j);
 }
 
+// Whether the windows are the pixels themselves.
+static int whole_pixels(const ldm_conv_shape *s) {
+	return s->kh == 1 && s->kw == 1 && s->stride == 1 && !s->pad_top && !s->pad_left && !s->upsample && s->out_h == s->h && s->out_w == s->w;
+}
+
 static int conv_direct(ldm_pool *pool, const ldm_conv_shape *s, int bf, const float *w, const float *x, float *y, const float *bias,
 	const float *sample_bias, long sample_stride, const float *residual, int act) {
 	long pixels = (long)s->out_h * s->out_w;
 	gemm_job j = {.rows = s->n * pixels, .k = (long)s->kh * s->kw * s->c, .out = s->o, .o = s->o, .x = x, .ldx = s->c, .w = w, .bf = bf, .y = y,
 		.ldy = s->o, .e = {bias, sample_bias, residual, sample_stride, pixels, act}};
-	int plain = s->kh == 1 && s->kw == 1 && s->stride == 1 && !s->pad_top && !s->pad_left && !s->upsample && s->out_h == s->h && s->out_w == s->w;
-	if (!plain) j.image = s;
+	if (!whole_pixels(s)) j.image = s;
 	return gemm_run(pool, &j);
 }
 

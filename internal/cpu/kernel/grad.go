@@ -37,12 +37,9 @@ func (p *Pool) columnSums(n, rows, c, ld int, x, y []float32) {
 }
 
 // GroupNormGrad computes the gradients of a [Pool.GroupNorm] with its own statistics and without scaleShift: dx like x, and dgamma
-// and dbeta (C), summed over samples. Either dx, or dgamma and dbeta, may be nil. dx may be dy. s.SiLU must be false.
-func (p *Pool) GroupNormGrad(s GroupNormShape, x, gamma, dy, dx, dgamma, dbeta []float32) {
+// and dbeta (C), summed over samples. Either dx, or dgamma and dbeta, may be nil. dx may be dy. beta is needed with SiLU only.
+func (p *Pool) GroupNormGrad(s GroupNormShape, x, gamma, beta, dy, dx, dgamma, dbeta []float32) {
 	s.check()
-	if s.SiLU {
-		panic("kernel: the gradient of a group norm is taken without its activation")
-	}
 	n := s.N * s.HW * s.C
 	if dgamma != nil {
 		dgamma, dbeta = dgamma[:s.C], dbeta[:s.C]
@@ -55,7 +52,10 @@ func (p *Pool) GroupNormGrad(s GroupNormShape, x, gamma, dy, dx, dgamma, dbeta [
 	if dx != nil {
 		dx, gamma = dx[:n], gamma[:s.C]
 	}
-	p.run(n, func() { p.k.groupNormGrad(s, x[:n], gamma, dy[:n], dx, dgamma, dbeta) })
+	if s.SiLU {
+		gamma, beta = gamma[:s.C], beta[:s.C]
+	}
+	p.run(n, func() { p.k.groupNormGrad(s, x[:n], gamma, beta, dy[:n], dx, dgamma, dbeta) })
 }
 
 // LayerNormGrad computes the gradients of a [Pool.LayerNorm]: dx like x, and dgamma and dbeta (c), summed over rows. Either dx, or
@@ -210,6 +210,12 @@ func (p *Pool) ScaleBy(x, f, y []float32) { p.Scale(f[0], x, y) }
 func (p *Pool) Dot(a, b, y []float32) {
 	y[0] = 0
 	p.run(len(a), func() { y[0] = float32(p.k.dot(a, b[:len(a)])) })
+}
+
+// SumSquares is the sum of squares of x, in float64.
+func (p *Pool) SumSquares(x []float32) (sum float64) {
+	p.run(len(x), func() { sum = p.k.dot(x, x) })
+	return sum
 }
 
 // MeanSquare writes the mean of (a-b)^2 over len(a) to y[0].

@@ -291,7 +291,7 @@ func TestNormGrad(t *testing.T) {
 				input, params := op(ir.KindGroupNormGradInput, s.groups), op(ir.KindGroupNormGradParams, s.groups)
 				a, d := nhwc(x, s.n, s.hw, 1, s.c), nhwc(dy, s.n, s.hw, 1, s.c)
 				run := func(p *Pool, dx, dgamma, dbeta []float32) {
-					p.GroupNormGrad(GroupNormShape{N: s.n, HW: s.hw, C: s.c, Groups: s.groups, Eps: 1e-5}, x, gamma, dy, dx, dgamma, dbeta)
+					p.GroupNormGrad(GroupNormShape{N: s.n, HW: s.hw, C: s.c, Groups: s.groups, Eps: 1e-5}, x, gamma, nil, dy, dx, dgamma, dbeta)
 				}
 				if s.groups == 0 {
 					input, params = op(ir.KindLayerNormGradInput), op(ir.KindLayerNormGradParams)
@@ -322,6 +322,34 @@ func TestNormGrad(t *testing.T) {
 					run(p, dx, nil, nil)
 				})
 				identical(t, "in place", inPlace, y[:all])
+				if s.groups == 0 {
+					return
+				}
+				// With an activation after the normalisation.
+				beta := random(t, 4, s.c, 1)
+				norm := op(ir.KindGroupNorm, s.groups)
+				norm.Eps = 1e-5
+				h := reference(t, norm, a.shape, a, rowMajor(gamma, s.c), rowMajor(beta, s.c))
+				d.data = reference(t, op(ir.KindSiLUGrad), a.shape, array{a.shape, h}, d)
+				wantX = images(reference(t, input, a.shape, a, rowMajor(gamma, s.c), d), s.n, s.hw, 1, s.c)
+				wantP = reference(t, params, []int{2 * s.c}, a, d)
+				silu := func(p *Pool, dx, dgamma, dbeta []float32) {
+					p.GroupNormGrad(GroupNormShape{N: s.n, HW: s.hw, C: s.c, Groups: s.groups, Eps: 1e-5, SiLU: true}, x, gamma, beta, dy, dx, dgamma, dbeta)
+				}
+				y = same(t, ps, all+2*s.c, func(p *Pool, y []float32) { silu(p, y[:all], y[all:][:s.c], y[all+s.c:]) }, x, gamma, beta, dy)
+				if s.c/s.groups*s.hw > 1 {
+					near(t, y[:all], wantX, 2e-6)
+					near(t, y[all:][:s.c], wantP[:s.c], 2e-6)
+				}
+				near(t, y[all+s.c:], wantP[s.c:], 1e-6)
+				identical(t, "parameters alone", same(t, ps, 2*s.c, func(p *Pool, g []float32) { silu(p, nil, g[:s.c], g[s.c:]) }), y[all:])
+				identical(t, "in place", same(t, ps, all, func(p *Pool, dx []float32) {
+					keep := dy
+					defer func() { dy = keep }()
+					copy(dx, dy)
+					dy = dx
+					silu(p, dx, nil, nil)
+				}), y[:all])
 			})
 		}
 	})

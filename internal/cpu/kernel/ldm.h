@@ -33,6 +33,11 @@ typedef struct {
 	int h, w, step, top, left;
 } ldm_spread;
 
+// The factors of a step of Adam.
+typedef struct {
+	float keep, rest1, beta2, rest2, size, root, eps, rest_ema;
+} ldm_adam;
+
 int ldm_runnable(int isa);
 ldm_pool *ldm_pool_new(int threads, int isa); // NULL when memory or threads are lacking
 void ldm_pool_free(ldm_pool *p);
@@ -49,6 +54,9 @@ int ldm_conv(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf, const float
 // A direct convolution whose pixels are spread.
 int ldm_conv_spread(ldm_pool *p, const ldm_conv_shape *s, const ldm_spread *t, const float *w, const float *x, float *y);
 
+int ldm_conv_grad_weight(ldm_pool *p, const ldm_conv_shape *s, const float *x, const float *dy, float *dw);
+int ldm_linear_grad_weight(ldm_pool *p, const ldm_linear_shape *s, const float *x, const float *dy, float *dw);
+
 long ldm_linear_size(ldm_pool *p, long in, long out, int geglu, int bf);
 void ldm_linear_pack(ldm_pool *p, long in, long out, int geglu, int bf, const float *part, long first, long rows, float *dst);
 int ldm_linear_reserve(ldm_pool *p, const ldm_linear_shape *s, int geglu, int bf);
@@ -57,6 +65,20 @@ int ldm_linear(ldm_pool *p, const ldm_linear_shape *s, int geglu, int bf, const 
 
 int ldm_attention_reserve(ldm_pool *p, const ldm_attention_shape *s, int bf);
 int ldm_attention(ldm_pool *p, const ldm_attention_shape *s, int bf, const float *q, const float *k, const float *v, float *o);
+
+// Gradients. dx may be dy; parts that are NULL are left out.
+int ldm_attention_grad(ldm_pool *p, const ldm_attention_shape *s, const float *q, const float *k, const float *v, const float *dy, float *dq,
+	float *dk, float *dv);
+int ldm_group_norm_grad(ldm_pool *p, const ldm_group_norm_shape *s, const float *x, const float *gamma, const float *beta, const float *dy,
+	float *dx, float *dgamma, float *dbeta);
+int ldm_layer_norm_grad(ldm_pool *p, long rows, long c, double eps, const float *x, const float *gamma, const float *dy, float *dx,
+	float *dgamma, float *dbeta);
+int ldm_column_sums(ldm_pool *p, long n, long rows, long c, long ld, const float *x, float *y);
+int ldm_total(ldm_pool *p, int kind, long n, const float *a, const float *b, double *y); // kind 0: of a*b, 1: of (a-b)^2
+// op: 0 SiLU, 1 GELU, 2 ReLU, 4 leaky ReLU with slope f; 5 leaky ReLU itself, of x
+void ldm_slopes(ldm_pool *p, int op, float f, long n, const float *x, const float *dy, float *dx);
+void ldm_geglu_grad(ldm_pool *p, long rows, long c, const float *x, const float *dy, float *dx);
+void ldm_adam_step(ldm_pool *p, const ldm_adam *c, long n, float *w, const float *g, float *m, float *v, float *ema);
 
 // moments, when not NULL, are used in place of the statistics of x: (n, 2 groups), means and then variances.
 int ldm_group_norm(ldm_pool *p, const ldm_group_norm_shape *s, const float *x, const float *gamma, const float *beta,

@@ -27,6 +27,8 @@ type native struct {
 	windowShape    C.ldm_window_shape
 	windows        []C.long
 	spread         C.ldm_spread
+	adam           C.ldm_adam
+	sum            C.double
 	gradients      // in plain Go
 }
 
@@ -106,6 +108,63 @@ func (k *native) conv(s ConvShape, w packed, x, y []float32, e Epilogue) {
 func (k *native) convSpread(s ConvShape, w packed, t spread, x, y []float32) {
 	k.spread = C.ldm_spread{h: C.int(t.h), w: C.int(t.w), step: C.int(t.step), top: C.int(t.top), left: C.int(t.left)}
 	must(C.ldm_conv_spread(k.pool, k.setConv(s), &k.spread, ptr(w.data), ptr(x), ptr(y)), "an input gradient")
+}
+
+func (k *native) convGradWeight(s ConvShape, x, dy, dw []float32) {
+	must(C.ldm_conv_grad_weight(k.pool, k.setConv(s), ptr(x), ptr(dy), ptr(dw)), "a weight gradient")
+}
+
+func (k *native) linearGradWeight(rows, in, out, ldx, ldy int, x, dy, dw []float32) {
+	s := k.setLinear(LinearShape{Rows: rows, In: in, Out: out, LdX: ldx, LdY: ldy})
+	must(C.ldm_linear_grad_weight(k.pool, s, ptr(x), ptr(dy), ptr(dw)), "a weight gradient")
+}
+
+func (k *native) attentionGrad(s AttentionShape, q, key, v, dy, dq, dk, dv []float32) {
+	must(C.ldm_attention_grad(k.pool, k.setAttention(s), ptr(q), ptr(key), ptr(v), ptr(dy), ptr(dq), ptr(dk), ptr(dv)), "a gradient of attention")
+}
+
+func (k *native) groupNormGrad(s GroupNormShape, x, gamma, beta, dy, dx, dgamma, dbeta []float32) {
+	must(C.ldm_group_norm_grad(k.pool, k.setNorm(s), ptr(x), ptr(gamma), ptr(beta), ptr(dy), ptr(dx), ptr(dgamma), ptr(dbeta)),
+		"a gradient of a group norm")
+}
+
+func (k *native) layerNormGrad(rows, c int, eps float64, x, gamma, dy, dx, dgamma, dbeta []float32) {
+	must(C.ldm_layer_norm_grad(k.pool, C.long(rows), C.long(c), C.double(eps), ptr(x), ptr(gamma), ptr(dy), ptr(dx), ptr(dgamma), ptr(dbeta)),
+		"a gradient of a layer norm")
+}
+
+func (k *native) columnSums(n, rows, c, ld int, x, y []float32) {
+	must(C.ldm_column_sums(k.pool, C.long(n), C.long(rows), C.long(c), C.long(ld), ptr(x), ptr(y)), "sums of columns")
+}
+
+func (k *native) total(kind C.int, a, b []float32) float64 {
+	must(C.ldm_total(k.pool, kind, C.long(len(a)), ptr(a), ptr(b), &k.sum), "a sum")
+	return float64(k.sum)
+}
+
+func (k *native) dot(a, b []float32) float64            { return k.total(0, a, b) }
+func (k *native) squareDistance(a, b []float32) float64 { return k.total(1, a, b) }
+
+func (k *native) activateGrad(a Act, x, dy, dx []float32) {
+	C.ldm_slopes(k.pool, C.int(a-SiLU), 0, C.long(len(dx)), ptr(x), ptr(dy), ptr(dx))
+}
+
+func (k *native) leakyReLUGrad(slope float32, x, dy, dx []float32) {
+	C.ldm_slopes(k.pool, 4, C.float(slope), C.long(len(dx)), ptr(x), ptr(dy), ptr(dx))
+}
+
+func (k *native) leakyReLU(slope float32, x, y []float32) {
+	C.ldm_slopes(k.pool, 5, C.float(slope), C.long(len(y)), ptr(x), ptr(x), ptr(y))
+}
+
+func (k *native) gegluGrad(rows, c int, x, dy, dx []float32) {
+	C.ldm_geglu_grad(k.pool, C.long(rows), C.long(c), ptr(x), ptr(dy), ptr(dx))
+}
+
+func (k *native) adamW(c adamStep, w, g, m, v, ema []float32) {
+	k.adam = C.ldm_adam{keep: C.float(c.keep), rest1: C.float(c.rest1), beta2: C.float(c.beta2), rest2: C.float(c.rest2), size: C.float(c.size),
+		root: C.float(c.root), eps: C.float(c.eps), rest_ema: C.float(c.restEMA)}
+	C.ldm_adam_step(k.pool, &k.adam, C.long(len(w)), ptr(w), ptr(g), ptr(m), ptr(v), ptr(ema))
 }
 
 func (k *native) packLinear(in int, parts [][]float32, geglu bool, prec Precision) packed {

@@ -28,7 +28,7 @@ func (n normGrad) at(x, d float64) float32 {
 }
 
 // groupNormGrad works on one group of a sample at a time, with sums of each channel in float64.
-func (g *plain) groupNormGrad(s GroupNormShape, x, gamma, dy, dx, dgamma, dbeta []float32) {
+func (g *plain) groupNormGrad(s GroupNormShape, x, gamma, beta, dy, dx, dgamma, dbeta []float32) {
 	per := s.C / s.Groups
 	params := make([]float64, s.N*s.C*2) // sums of dy*xhat and of dy
 	g.parallel(s.N*s.Groups, func(task int) {
@@ -48,9 +48,18 @@ func (g *plain) groupNormGrad(s GroupNormShape, x, gamma, dy, dx, dgamma, dbeta 
 		each(func(i, _ int) { d := float64(x[i]) - v.mean; square += d * d })
 		v.rstd = 1 / math.Sqrt(square/count+s.Eps)
 		sums := params[(n*s.C+c0)*2:][:per*2]
+		// d is the gradient before an activation.
+		d := func(i, c int) float64 { return float64(dy[i]) }
+		if s.SiLU {
+			d = func(i, c int) float64 {
+				h := (float64(x[i])-v.mean)*v.rstd*float64(gamma[c0+c]) + float64(beta[c0+c])
+				return float64(dy[i]) * slope(SiLU, float32(h))
+			}
+		}
 		each(func(i, c int) {
-			sums[2*c] += float64(dy[i]) * (float64(x[i]) - v.mean) * v.rstd
-			sums[2*c+1] += float64(dy[i])
+			e := d(i, c)
+			sums[2*c] += e * (float64(x[i]) - v.mean) * v.rstd
+			sums[2*c+1] += e
 		})
 		if dx == nil {
 			return
@@ -59,7 +68,7 @@ func (g *plain) groupNormGrad(s GroupNormShape, x, gamma, dy, dx, dgamma, dbeta 
 			v.dx += float64(gamma[c0+c]) * sums[2*c] / count
 			v.d += float64(gamma[c0+c]) * sums[2*c+1] / count
 		}
-		each(func(i, c int) { dx[i] = v.at(float64(x[i]), float64(dy[i])*float64(gamma[c0+c])) })
+		each(func(i, c int) { dx[i] = v.at(float64(x[i]), d(i, c)*float64(gamma[c0+c])) })
 	})
 	for c := range dgamma {
 		var a, b float64

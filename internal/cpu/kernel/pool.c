@@ -220,6 +220,14 @@ int ldm_conv_spread(ldm_pool *p, const ldm_conv_shape *s, const ldm_spread *t, c
 	return p->target->conv_spread(p, s, t, w, x, y);
 }
 
+int ldm_conv_grad_weight(ldm_pool *p, const ldm_conv_shape *s, const float *x, const float *dy, float *dw) {
+	return p->target->conv_grad_weight(p, s, x, dy, dw);
+}
+
+int ldm_linear_grad_weight(ldm_pool *p, const ldm_linear_shape *s, const float *x, const float *dy, float *dw) {
+	return p->target->linear_grad_weight(p, s, x, dy, dw);
+}
+
 int ldm_conv_reserve(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf) {
 	p->reserving = 1;
 	int r = p->target->conv(p, s, algo, bf, NULL, NULL, NULL, NULL, NULL, 0, NULL, 0);
@@ -254,6 +262,35 @@ int ldm_attention_reserve(ldm_pool *p, const ldm_attention_shape *s, int bf) {
 	int r = p->target->attention(p, s, bf, NULL, NULL, NULL, NULL);
 	p->reserving = 0;
 	return r;
+}
+
+int ldm_attention_grad(ldm_pool *p, const ldm_attention_shape *s, const float *q, const float *k, const float *v, const float *dy, float *dq,
+	float *dk, float *dv) {
+	return p->target->attention_grad(p, s, q, k, v, dy, dq, dk, dv);
+}
+
+int ldm_group_norm_grad(ldm_pool *p, const ldm_group_norm_shape *s, const float *x, const float *gamma, const float *beta, const float *dy,
+	float *dx, float *dgamma, float *dbeta) {
+	return p->target->group_norm_grad(p, s, x, gamma, beta, dy, dx, dgamma, dbeta);
+}
+
+int ldm_layer_norm_grad(ldm_pool *p, long rows, long c, double eps, const float *x, const float *gamma, const float *dy, float *dx,
+	float *dgamma, float *dbeta) {
+	return p->target->layer_norm_grad(p, rows, c, eps, x, gamma, dy, dx, dgamma, dbeta);
+}
+
+int ldm_column_sums(ldm_pool *p, long n, long rows, long c, long ld, const float *x, float *y) {
+	return p->target->column_sums(p, n, rows, c, ld, x, y);
+}
+
+int ldm_total(ldm_pool *p, int kind, long n, const float *a, const float *b, double *y) { return p->target->total(p, kind, n, a, b, y); }
+
+void ldm_slopes(ldm_pool *p, int op, float f, long n, const float *x, const float *dy, float *dx) { p->target->slopes(p, op, f, n, x, dy, dx); }
+
+void ldm_geglu_grad(ldm_pool *p, long rows, long c, const float *x, const float *dy, float *dx) { p->target->geglu_grad(p, rows, c, x, dy, dx); }
+
+void ldm_adam_step(ldm_pool *p, const ldm_adam *c, long n, float *w, const float *g, float *m, float *v, float *ema) {
+	p->target->adam(p, c, n, w, g, m, v, ema);
 }
 
 int ldm_group_norm(ldm_pool *p, const ldm_group_norm_shape *s, const float *x, const float *gamma, const float *beta,

@@ -120,7 +120,7 @@ type gradients interface {
 	convGradWeight(s ConvShape, x, dy, dw []float32)
 	linearGradWeight(rows, in, out, ldx, ldy int, x, dy, dw []float32)
 	columnSums(n, rows, c, ld int, x, y []float32)
-	groupNormGrad(s GroupNormShape, x, gamma, dy, dx, dgamma, dbeta []float32)
+	groupNormGrad(s GroupNormShape, x, gamma, beta, dy, dx, dgamma, dbeta []float32)
 	layerNormGrad(rows, c int, eps float64, x, gamma, dy, dx, dgamma, dbeta []float32)
 	attentionGrad(s AttentionShape, q, k, v, dy, dq, dk, dv []float32)
 	activateGrad(a Act, x, dy, dx []float32)

@@ -23,11 +23,24 @@ typedef struct {
 	int (*conv)(ldm_pool *, const ldm_conv_shape *, int algo, int bf, const float *w, const float *x, float *y, const float *bias,
 		const float *sample_bias, long sample_stride, const float *residual, int act);
 	int (*conv_spread)(ldm_pool *, const ldm_conv_shape *, const ldm_spread *, const float *w, const float *x, float *y);
+	int (*conv_grad_weight)(ldm_pool *, const ldm_conv_shape *, const float *x, const float *dy, float *dw);
+	int (*linear_grad_weight)(ldm_pool *, const ldm_linear_shape *, const float *x, const float *dy, float *dw);
 	long (*linear_size)(long in, long out, int geglu, int bf);
 	void (*linear_pack)(ldm_pool *, long in, long out, int geglu, int bf, const float *, long first, long rows, float *);
 	int (*linear)(ldm_pool *, const ldm_linear_shape *, int geglu, int bf, const float *w, const float *x, float *y, const float *bias,
 		const float *sample_bias, long sample_stride, const float *residual, int act);
 	int (*attention)(ldm_pool *, const ldm_attention_shape *, int bf, const float *q, const float *k, const float *v, float *o);
+	int (*attention_grad)(ldm_pool *, const ldm_attention_shape *, const float *q, const float *k, const float *v, const float *dy, float *dq,
+		float *dk, float *dv);
+	int (*group_norm_grad)(ldm_pool *, const ldm_group_norm_shape *, const float *x, const float *gamma, const float *beta, const float *dy,
+		float *dx, float *dgamma, float *dbeta);
+	int (*layer_norm_grad)(ldm_pool *, long rows, long c, double eps, const float *x, const float *gamma, const float *dy, float *dx,
+		float *dgamma, float *dbeta);
+	int (*column_sums)(ldm_pool *, long n, long rows, long c, long ld, const float *x, float *y);
+	int (*total)(ldm_pool *, int kind, long n, const float *a, const float *b, double *y);
+	void (*slopes)(ldm_pool *, int op, float f, long n, const float *x, const float *dy, float *dx);
+	void (*geglu_grad)(ldm_pool *, long rows, long c, const float *x, const float *dy, float *dx);
+	void (*adam)(ldm_pool *, const ldm_adam *, long n, float *w, const float *g, float *m, float *v, float *ema);
 	int (*group_norm)(ldm_pool *, const ldm_group_norm_shape *, const float *x, const float *gamma, const float *beta,
 		const float *moments, const float *scale_shift, float *y);
 	int (*group_moments)(ldm_pool *, const ldm_group_norm_shape *, long w, const long *windows, const float *x, float *y);

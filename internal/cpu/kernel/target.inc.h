@@ -4,10 +4,14 @@
 #include "gemm.inc.h"
 #include "pack.inc.h"
 #include "winograd.inc.h"
+#include "weight_grad.inc.h"
 #include "attention.inc.h"
 #include "norm.inc.h"
 #include "pointwise.inc.h"
 #include "window.inc.h"
+#include "grad.inc.h"
+#include "norm_grad.inc.h"
+#include "attention_grad.inc.h"
 #include <time.h>
 
 typedef struct {
@@ -50,10 +54,20 @@ const ldm_target TARGET = {
 	.conv_pack = conv_pack,
 	.conv = conv,
 	.conv_spread = conv_spread,
+	.conv_grad_weight = conv_grad_weight,
+	.linear_grad_weight = linear_grad_weight,
 	.linear_size = linear_size,
 	.linear_pack = linear_pack,
 	.linear = linear,
 	.attention = attention,
+	.attention_grad = attention_grad,
+	.group_norm_grad = group_norm_grad,
+	.layer_norm_grad = layer_norm_grad,
+	.column_sums = column_sums,
+	.total = total,
+	.slopes = slopes,
+	.geglu_grad = geglu_grad,
+	.adam = adam,
 	.group_norm = group_norm,
 	.group_moments = group_moments,
 	.layer_norm = layer_norm,

@@ -172,9 +172,9 @@ static INLINE vf exp_v(vf x) {
 
 static INLINE vf silu_v(vf x) { return x / (exp_v(-x) + 1.0f); }
 
-// x * Phi(x) with Phi from erfc(z) = e^(-z^2) t P(t), t = 1 / (1 + 0.3 z), z = |x| / sqrt(2). P is a minimax fit of the scaled
+// Phi(x) and e^(-x^2/2): Phi from erfc(z) = e^(-z^2) t P(t), t = 1 / (1 + 0.3 z), z = |x| / sqrt(2). P is a minimax fit of the scaled
 // complementary error function over z in 0..9.4.
-static INLINE vf gelu_v(vf x) {
+static INLINE vf normal_v(vf x, vf *e) {
 	vf z = (vf)((vi)x & 0x7fffffff) * 0.70710678118654752f;
 	vf t = 1.0f / (z * 0.3f + 1.0f);
 	vf p = splat(-0.1294069365862437f);
@@ -186,8 +186,14 @@ static INLINE vf gelu_v(vf x) {
 	p = p * t + 0.14852673884961662f;
 	p = p * t + 0.1706847087628789f;
 	p = p * t + 0.16919011591186342f;
-	vf q = 0.5f * p * t * exp_v(-z * z); // Phi(-|x|)
-	return x * choose(x < 0.0f, q, 1.0f - q);
+	*e = exp_v(-z * z);
+	vf q = 0.5f * p * t * *e; // Phi(-|x|)
+	return choose(x < 0.0f, q, 1.0f - q);
+}
+
+static INLINE vf gelu_v(vf x) {
+	vf e;
+	return x * normal_v(x, &e);
 }
 
 static INLINE vf relu_v(vf x) { return choose(x < 0.0f, splat(0.0f), x); } // NaN stays NaN
