@@ -13,10 +13,10 @@ import (
 func inspectCommand(k *console) *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
-		Usage:     "print what a checkpoint, Parquet file or folder, Arrow part, configuration or statistics file holds",
+		Usage:     "print what a checkpoint, Parquet file or folder, Arrow file or part, configuration or statistics file holds",
 		ArgsUsage: "FILE",
 		Flags: slices.Concat([]cli.Flag{
-			&cli.BoolFlag{Name: "trust-input", Usage: "open an Arrow part that no journal vouches for; a damaged one can take all memory"},
+			&cli.BoolFlag{Name: "trust-input", Usage: "read all rows of an Arrow part that no journal vouches for; a damaged one can take all memory"},
 			&cli.BoolFlag{Name: "plan", Usage: "print the lowered networks of --config instead, step by step"},
 			&cli.StringFlag{Name: "config", Usage: "configuration `FILE` for --plan"},
 			&cli.StringFlag{Name: "model", Usage: "model `FILE` for --plan; its keys are checked when it is given"},

@@ -22,12 +22,14 @@ const (
 	KindParquet    Kind = "parquet"
 	KindPart       Kind = "arrow-part"
 	KindConfig     Kind = "config"
-	KindArrays     Kind = "arrays" // NumPy's npz: statistics and reference batches
+	KindArrays     Kind = "arrays"     // NumPy's npz: statistics and reference batches
+	KindArrow      Kind = "arrow"      // a file or stream of another program, or a part without its journal
+	KindStatistics Kind = "statistics" // of features, as evaluations write them
 )
 
 // Options say what may be opened.
 type Options struct {
-	TrustInput bool // parse an Arrow part that no journal vouches for
+	TrustInput bool // read all rows of an Arrow part that no journal vouches for
 }
 
 // File is what a file holds; one of the pointers is set.
@@ -41,6 +43,8 @@ type File struct {
 	Part       *Part       `json:"part,omitempty"`
 	Config     *Config     `json:"config,omitempty"`
 	Arrays     []Array     `json:"arrays,omitempty"`
+	Arrow      *Arrow      `json:"arrow,omitempty"`
+	Statistics *Statistics `json:"statistics,omitempty"`
 }
 
 // Open finds out what the file or folder at path holds.
@@ -67,9 +71,8 @@ func Open(ctx context.Context, path string, o Options) (*File, error) {
 	case bytes.HasPrefix(head, []byte("PAR1")):
 		f.Kind = KindParquet
 		f.Parquet, err = openParquet(ctx, path, path)
-	case bytes.HasPrefix(head, []byte("ARROW1")):
-		f.Kind = KindPart
-		f.Part, err = openPart(path, o.TrustInput)
+	case bytes.HasPrefix(head, []byte("ARROW1")), bytes.HasPrefix(head, []byte("\xff\xff\xff\xff")), bytes.HasPrefix(head, []byte("FEA1")):
+		err = f.openArrow(ctx, o.TrustInput)
 	case isNPZ(path, head):
 		f.Kind = KindArrays
 		f.Arrays, err = openNPZ(path)
@@ -127,6 +130,10 @@ func (f *File) Write(w io.Writer) error {
 		f.Part.write(&b)
 	case f.Config != nil:
 		f.Config.write(&b)
+	case f.Arrow != nil:
+		f.Arrow.write(&b)
+	case f.Statistics != nil:
+		f.Statistics.write(&b)
 	}
 	for _, a := range f.Arrays {
 		fmt.Fprintf(&b, "%s  %s %v\n", a.Name, a.DType, a.Shape)

@@ -19,6 +19,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
 	"github.com/ldm-batch/ldm-batch/io/commit"
 	"github.com/ldm-batch/ldm-batch/io/part"
+	"github.com/ldm-batch/ldm-batch/io/stats"
 	"github.com/ldm-batch/ldm-batch/io/table"
 )
 
@@ -31,7 +32,7 @@ const firstStageConfig = `model:
     lossconfig: {target: torch.nn.Identity}
 `
 
-func put(t *testing.T, name string, data []byte) string {
+func put(t testing.TB, name string, data []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, data, 0o644); err != nil {
@@ -234,8 +235,8 @@ func TestPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	stray := put(t, "part-00000.arrow", data)
-	if _, err := Open(context.Background(), stray, Options{}); exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "--trust-input") {
-		t.Errorf("a part without journal: %v", err)
+	if f, err := Open(context.Background(), stray, Options{}); err != nil || f.Kind != KindArrow || f.Arrow.Rows != 3 || !strings.Contains(f.Arrow.Warnings[0], "--trust-input") {
+		t.Errorf("a part without journal: %+v, %v", f, err)
 	}
 	if f, err := Open(context.Background(), stray, Options{TrustInput: true}); err != nil || f.Part.Checked || f.Part.Rows != 3 {
 		t.Errorf("a trusted part: %+v, %v", f, err)
@@ -305,10 +306,83 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// statistics is a file of two sets; format takes the place of the file's own in its metadata and has as many letters.
+func statistics(t testing.TB, format string) []byte {
+	t.Helper()
+	class, one := int64(3), []float64{1, 2}
+	var b bytes.Buffer
+	err := stats.Write(&b, stats.Meta{Protocol: "pytorch-fid", Tap: "pool3"}, 2, func(yield func(stats.Set, error) bool) {
+		_ = yield(stats.Set{Rows: 5, Mean: one, Covariance: []float64{1, 0, 1}, State: []byte("state")}, nil) &&
+			yield(stats.Set{Class: &class, Rows: 1, Mean: one}, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.ReplaceAll(b.Bytes(), []byte(stats.Format), []byte(format))
+}
+
+// asStream cuts an Arrow file to the messages inside, between the padded magic and the footer, and adds the end mark of a stream.
+func asStream(b []byte) []byte {
+	messages := b[8 : len(b)-10-int(binary.LittleEndian.Uint32(b[len(b)-10:]))]
+	return append(bytes.Clone(messages), "\xff\xff\xff\xff\x00\x00\x00\x00"...)
+}
+
+func TestArrow(t *testing.T) {
+	open := func(b []byte) (*File, string) {
+		t.Helper()
+		f, err := Open(context.Background(), put(t, "no-telling-name", b), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		if err := f.Write(&text); err != nil {
+			t.Fatal(err)
+		}
+		return f, text.String()
+	}
+	f, text := open(statistics(t, stats.Format))
+	s := f.Statistics
+	if f.Kind != KindStatistics || s.Features != 2 || s.Origin["protocol"] != "pytorch-fid" || s.Origin["tap"] != "pool3" || len(s.Origin) != 2 ||
+		len(s.Sets) != 2 || s.Sets[0].Class != nil || s.Sets[0].Rows != 5 || *s.Sets[1].Class != 3 || s.Sets[1].Rows != 1 {
+		t.Errorf("statistics: %+v", s)
+	}
+	for _, want := range []string{"statistics of 2 features", "protocol: pytorch-fid", "all pictures: 5", "class 3: 1 pictures"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("statistics: %q does not say %q", text, want)
+		}
+	}
+	foreign := statistics(t, "somebody-else's format")
+	for _, stream := range []bool{false, true} {
+		b := foreign
+		if stream {
+			b = asStream(b)
+		}
+		f, text := open(b)
+		a := f.Arrow
+		if f.Kind != KindArrow || a.Stream != stream || !a.Ended || a.Rows != 2 || a.Batches != 2 || len(a.Columns) != 5 || a.Columns[1].Name != "rows" || a.Columns[1].Type != "int64" || a.Problem == "" {
+			t.Errorf("stream %t: %+v", stream, a)
+		}
+		if !strings.Contains(text, "of 2 rows in 2 batches") || !strings.Contains(text, "column mean: fixed_size_list<item: float64, nullable>[2], nullable") || !strings.Contains(text, "not usable as images") {
+			t.Errorf("stream %t: %s", stream, text)
+		}
+	}
+	cut := asStream(foreign)
+	if f, text := open(cut[:len(cut)-8]); f.Arrow.Ended || !strings.Contains(text, "no end mark") {
+		t.Errorf("a stream without its end: %+v", f.Arrow)
+	}
+	for name, b := range map[string][]byte{"cut": foreign[:len(foreign)/2], "magic": []byte("ARROW1\x00\x00"), "mark": []byte("\xff\xff\xff\xff"), "old": []byte("FEA1 and more")} {
+		if _, err := Open(context.Background(), put(t, "x", b), Options{TrustInput: true}); exitcode.Of(err) != exitcode.Data {
+			t.Errorf("%s: class %d: %v", name, exitcode.Of(err), err)
+		}
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	f.Add([]byte("PAR1\xff\xff\xff\xffPAR1"))
 	f.Add([]byte("ARROW1\x00\x00"))
 	f.Add([]byte("PK\x03\x04"))
+	f.Add(statistics(f, stats.Format))
+	f.Add(asStream(statistics(f, "somebody-else's format")))
 	f.Add([]byte(firstStageConfig))
 	f.Add([]byte("\x80\x02}q\x00."))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -82,13 +82,7 @@ func (p *Parquet) write(b *strings.Builder) {
 	} else {
 		fmt.Fprintf(b, "image column %q, label column %q, text column %q\n", p.Image, p.Label, p.Text)
 	}
-	if n := len(p.ClassNames); n > 0 {
-		fmt.Fprintf(b, "%d classes: %s", n, strings.Join(p.ClassNames[:min(n, shownNames)], ", "))
-		if n > shownNames {
-			b.WriteString(", ...")
-		}
-		b.WriteByte('\n')
-	}
+	writeNames(b, p.ClassNames)
 	for i, f := range p.Files {
 		if i == shownFiles {
 			fmt.Fprintf(b, "and %d more files\n", len(p.Files)-i)
@@ -112,4 +106,17 @@ func (p *Parquet) write(b *strings.Builder) {
 	for _, w := range p.Warnings {
 		fmt.Fprintf(b, "warning: %s\n", w)
 	}
+}
+
+// writeNames lists the first names of classes.
+func writeNames(b *strings.Builder, names []string) {
+	n := len(names)
+	if n == 0 {
+		return
+	}
+	fmt.Fprintf(b, "%d classes: %s", n, strings.Join(names[:min(n, shownNames)], ", "))
+	if n > shownNames {
+		b.WriteString(", ...")
+	}
+	b.WriteByte('\n')
 }

@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -41,16 +40,14 @@ type FailedRow struct {
 
 const shownErrors = 10
 
-func openPart(path string, trust bool) (*Part, error) {
-	entry, err := journalEntry(path)
+// openPart opens a part that a journal entry vouches for, or, without one, a part that is trusted.
+func openPart(path string, entry *commit.Entry) (*Part, error) {
 	var r *part.Reader
-	switch {
-	case err == nil:
+	var err error
+	if entry != nil {
 		r, err = part.Open(path, part.Expect{Size: entry.Bytes, SHA256: entry.SHA256})
-	case trust:
+	} else {
 		r, err = part.OpenTrusted(path)
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, exitcode.Errorf(exitcode.Data, "%s: no journal beside it vouches for this part; give --trust-input to open it all the same", path)
 	}
 	if err != nil {
 		return nil, err
