@@ -66,6 +66,9 @@ int ldm_linear(ldm_pool *p, const ldm_linear_shape *s, int geglu, int bf, const 
 int ldm_attention_reserve(ldm_pool *p, const ldm_attention_shape *s, int bf);
 int ldm_attention(ldm_pool *p, const ldm_attention_shape *s, int bf, const float *q, const float *k, const float *v, float *o);
 
+// Kernels (o,c,9) to (c,o,9), each backwards.
+void ldm_turn_3x3(ldm_pool *p, long o, long c, const float *x, float *y);
+
 // Gradients. dx may be dy; parts that are NULL are left out.
 int ldm_attention_grad(ldm_pool *p, const ldm_attention_shape *s, const float *q, const float *k, const float *v, const float *dy, float *dq,
 	float *dk, float *dv);

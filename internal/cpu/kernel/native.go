@@ -105,6 +105,14 @@ func (k *native) conv(s ConvShape, w packed, x, y []float32, e Epilogue) {
 		C.long(e.SampleStride), ptr(e.Residual), C.int(e.Act)), "a convolution")
 }
 
+func (k *native) turnKernel(o, c, kh, kw int, t turn, oihw, y []float32) {
+	if kh != 3 || kw != 3 || t != (turn{rows: 3, cols: 3, step: 1}) {
+		k.gradients.turnKernel(o, c, kh, kw, t, oihw, y)
+		return
+	}
+	C.ldm_turn_3x3(k.pool, C.long(o), C.long(c), ptr(oihw), ptr(y))
+}
+
 func (k *native) convSpread(s ConvShape, w packed, t spread, x, y []float32) {
 	k.spread = C.ldm_spread{h: C.int(t.h), w: C.int(t.w), step: C.int(t.step), top: C.int(t.top), left: C.int(t.left)}
 	must(C.ldm_conv_spread(k.pool, k.setConv(s), &k.spread, ptr(w.data), ptr(x), ptr(y)), "an input gradient")

@@ -340,6 +340,33 @@ void ldm_gaussian_sample(ldm_pool *p, long rows, long c, const float *moments, c
 	p->target->gaussian_sample(p, rows, c, moments, noise, y);
 }
 
+// Kernels of 3x3 turned by half a turn, with the channels exchanged: (o,c,9) to (c,o,9) backwards.
+
+typedef struct {
+	long o, c;
+	const float *x;
+	float *y;
+	ldm_counter next;
+} turn_job;
+
+static void turn_task(void *arg, int tid, int threads) {
+	turn_job *j = arg;
+	(void)tid, (void)threads;
+	enum { run = 16 };
+	for (long b; (b = take(&j->next) * run) < j->c;)
+		for (long o = 0; o < j->o; o++)
+			for (long c = b; c < min_long(j->c, b + run); c++) {
+				const float *x = j->x + (o * j->c + c) * 9;
+				float *y = j->y + (c * j->o + o) * 9;
+				for (int i = 0; i < 9; i++) y[i] = x[8 - i];
+			}
+}
+
+void ldm_turn_3x3(ldm_pool *p, long o, long c, const float *x, float *y) {
+	turn_job j = {.o = o, .c = c, .x = x, .y = y};
+	pool_run(p, o * c * 18, turn_task, &j);
+}
+
 // Plain copies need no vectors.
 
 typedef struct {
