@@ -1,7 +1,9 @@
 package engine_test
 
 import (
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -128,5 +130,103 @@ func TestTraining(t *testing.T) {
 	p.Grad("b")[0] = float32(math.NaN())
 	if _, err := p.GradNorm(); err == nil || !strings.Contains(err.Error(), "parameter b ") {
 		t.Errorf("NaN in the gradient of b: %v", err)
+	}
+}
+
+// TestPackedWeightsFollow trains a small network whose weights are packed in every way, and compares every step with a training that
+// starts from the same values. One parameter is frozen, one objective has no gradients, and folded weights are among those packed.
+func TestPackedWeightsFollow(t *testing.T) {
+	b := openCPU(t, 2)
+	list := []ir.Param{
+		{Name: "conv", Shape: []int{16, 16, 3, 3}}, {Name: "q", Shape: []int{16, 16}}, {Name: "k", Shape: []int{16, 16}},
+		{Name: "v", Shape: []int{16, 16}}, {Name: "out", Shape: []int{16, 16}}, {Name: "bias", Shape: []int{16}},
+	}
+	build := func(gradients bool) func() (*engine.Objective, error) {
+		return func() (*engine.Objective, error) {
+			g := ir.New("small")
+			o := &engine.Objective{Losses: []string{"loss"}, Values: []string{"y"}}
+			var loss, y *ir.Tensor
+			if err := ir.Build(func() {
+				p := func(i int) *ir.Tensor { return g.Param(list[i].Name, list[i].Shape...) }
+				x := ir.Conv2D(g.Input("x", 2, 16, 8, 8), g.Param("frozen", 16, 16, 3, 3), nil, ir.Same(3))
+				x = ir.Upsample2(ir.SiLU(ir.Conv2D(ir.Conv2D(x, p(0), nil, ir.Same(3)), p(0), nil, ir.Conv{Stride: 2, Top: 1, Left: 1, Bottom: 1, Right: 1})))
+				r := ir.Tokens(ir.Conv2D(x, p(0), nil, ir.Same(3)))
+				a := ir.Attention(ir.Linear(r, p(1), nil), ir.Linear(r, p(2), nil), ir.Linear(r, p(3), p(5)), 1, 0.25)
+				y = ir.Add(ir.Linear(a, p(4), p(5)), r)
+				loss = ir.MeanSquare(y, g.Input("target", 2, 64, 16))
+			}); err != nil {
+				return nil, err
+			}
+			outs := []*ir.Tensor{loss, y}
+			if gradients {
+				var wrt []*ir.Tensor
+				for _, p := range list {
+					wrt, o.Grads = append(wrt, g.Param(p.Name, p.Shape...)), append(o.Grads, p.Name)
+				}
+				grads, err := ir.Grad(loss, wrt...)
+				if err != nil {
+					return nil, err
+				}
+				outs = append(outs, grads...)
+			}
+			var err error
+			o.Program, err = g.Program(outs...)
+			return o, err
+		}
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	values := func(n int) []float32 {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(rnd.NormFloat64()) / 8
+		}
+		return v
+	}
+	frozen := newParams(t, b, ir.Param{Name: "frozen", Shape: []int{16, 16, 3, 3}})
+	copy(frozen.Data("frozen"), values(16*16*9))
+	p := newParams(t, b, list...)
+	for _, param := range list {
+		copy(p.Data(param.Name), values(len(p.Data(param.Name))))
+	}
+	p.Changed()
+	in := map[string][]float32{"x": values(2 * 16 * 64), "target": values(2 * 64 * 16)}
+	compile := func(tr *engine.Training, gradients bool) *engine.Step {
+		s, err := tr.Compile(fmt.Sprint(gradients), build(gradients))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	run := func(s *engine.Step) float64 {
+		loss, err := s.Run(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return loss[0]
+	}
+	tr := engine.NewTraining(p, frozen, b, 0)
+	defer tr.Close()
+	step, valid := compile(tr, true), compile(tr, false)
+	last := run(valid)
+	for i := range 4 {
+		p.ZeroGrad()
+		run(step)
+		p.Update(plan.Adam{Rate: 0.01, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Step: i + 1})
+		loss, y := run(valid), slices.Clone(valid.Value("y"))
+		fresh := engine.NewTraining(p, frozen, b, 0)
+		again := compile(fresh, false)
+		if want := run(again); loss != want || !slices.Equal(y, again.Value("y")) {
+			t.Errorf("step %d: loss %g, %g with weights packed afresh", i, loss, want)
+		}
+		fresh.Close()
+		if loss >= last {
+			t.Errorf("step %d: the loss grows from %g to %g", i, last, loss)
+		}
+		last = loss
+	}
+	none := engine.NewTraining(p, nil, b, 0)
+	defer none.Close()
+	if _, err := none.Compile("x", build(false)); err == nil || !strings.Contains(err.Error(), "frozen") {
+		t.Errorf("a parameter that nobody has: %v", err)
 	}
 }
