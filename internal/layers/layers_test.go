@@ -28,7 +28,7 @@ var layers = []struct {
 	{"bench", []string{"+jobs", "+encode", "+sample", "+eval", "+io", "+internal"}},
 	{"examples", []string{"+jobs", "+io", "+internal"}},
 
-	{"jobs", []string{"jobs/spec", "encode", "encode/training", "sample", "sample/training", "internal/train", "+eval", "+io", "internal/demodata", "internal/page", "internal/engine", "+internal/nn", "internal/plan", "internal/cpu",
+	{"jobs", []string{"jobs/spec", "encode", "encode/training", "sample", "sample/training", "internal/train", "+eval", "+io", "internal/demodata", "internal/page", "internal/tile", "internal/engine", "+internal/nn", "internal/plan", "internal/cpu",
 		"internal/cpu/kernel", "internal/gpu", "+internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"jobs/spec", []string{"internal/exitcode"}},
 
