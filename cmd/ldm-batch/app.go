@@ -32,9 +32,9 @@ func newApp(k *console) *cli.App {
 		OnUsageError:              usageError,
 		Action:                    noCommand,
 		Commands: []*cli.Command{
-			runCommand(k), encodeCommand(k), sampleCommand(k), trainCommand(k), planCommand(k), validateCommand(k),
+			runCommand(k), encodeCommand(k), sampleCommand(k), trainCommand(k), evalCommand(k), planCommand(k), validateCommand(k),
 			statusCommand(k), verifyCommand(k), finalizeCommand(k),
-			inspectCommand(k), convertCommand(k), exportCommand(k), versionCommand(k), genDocsCommand(k),
+			inspectCommand(k), convertCommand(k), exportCommand(k), demoDataCommand(k), versionCommand(k), genDocsCommand(k),
 		},
 	}
 	for _, c := range app.Commands {

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ldm-batch/ldm-batch/jobs/folder"
+	"github.com/ldm-batch/ldm-batch/jobs/scoring"
 )
 
 func finalizeCommand(k *console) *cli.Command {
@@ -18,6 +19,9 @@ func finalizeCommand(k *console) *cli.Command {
 			args, err := arguments(c, "DIR")
 			if err != nil {
 				return err
+			}
+			if scoring.IsEvaluation(args[0]) {
+				return k.finalizeEvaluation(ctx, args[0])
 			}
 			f, err := folder.Finalize(ctx, args[0])
 			if err != nil {

@@ -72,6 +72,9 @@ func (k *console) runJob(ctx context.Context, c *cli.Context, kind string, setti
 	if r.Kind == "Train" {
 		return k.runTraining(ctx, c, r, o)
 	}
+	if r.Kind == "Eval" {
+		return k.runEvaluation(ctx, c, r, o)
+	}
 	p, err := jobs.Prepare(ctx, r, jobs.PrepareOptions{Log: k.log})
 	if err != nil {
 		return err

@@ -45,6 +45,13 @@ func planCommand(k *console) *cli.Command {
 				k.report.text, k.report.file, k.report.doc = text.String(), d, d.Shards()
 				return nil
 			}
+			if r.Kind == "Eval" {
+				d, err := k.describeEvaluation(ctx, r)
+				if err != nil {
+					return err
+				}
+				return k.writeDescription(d, n)
+			}
 			p, err := jobs.Prepare(ctx, r, jobs.PrepareOptions{Log: k.log})
 			if err != nil {
 				return err

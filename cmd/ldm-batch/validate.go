@@ -45,6 +45,15 @@ func validateCommand(k *console) *cli.Command {
 				k.report.text = fmt.Sprintf("%s: valid, kind %s, %d rows, %d steps\n", args[0], d.Kind, d.Rows, d.Steps)
 				return nil
 			}
+			if r.Kind == "Eval" {
+				d, err := k.describeEvaluation(ctx, r)
+				if err != nil {
+					return err
+				}
+				k.report.doc = validation{"ldm-batch/validate/v1", true, d.Kind, d.Rows, len(d.Parts), d.Fingerprint, d.Warnings}
+				k.report.text = fmt.Sprintf("%s: valid, kind %s, %d rows in %d parts\n", args[0], d.Kind, d.Rows, len(d.Parts))
+				return nil
+			}
 			p, err := jobs.Prepare(ctx, r, jobs.PrepareOptions{Log: k.log})
 			if err != nil {
 				return err

@@ -208,3 +208,28 @@ func verifyManifest(fsys atomicfile.FS, l layout, p Plan, states []PartState) er
 	}
 	return nil
 }
+
+// Entries returns the journal entries of a folder whose parts are all finished, in order; else an [IncompleteError].
+func Entries(dir string) ([]Entry, error) {
+	l, fsys := layout{dir}, atomicfile.OS
+	p, err := loadPlan(fsys, l)
+	if err != nil {
+		return nil, err
+	}
+	var out []Entry
+	var missing []int
+	for i := range p.Parts {
+		s, err := inspectPart(fsys, l, p, i, false)
+		if err != nil {
+			return nil, err
+		}
+		if !s.Done {
+			missing = append(missing, i)
+		}
+		out = append(out, s.Entry)
+	}
+	if missing != nil {
+		return nil, exitcode.With(exitcode.Temporary, &IncompleteError{Dir: dir, Parts: len(p.Parts), Missing: missing})
+	}
+	return out, nil
+}

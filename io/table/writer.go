@@ -16,12 +16,14 @@ type Row struct {
 	Label         *int64 // nil stores null
 	Width, Height int    // in pixels
 	Status, Error string
+	Scene         *Scene // written if Options.Scene asks for it
 }
 
 // Options describe the columns.
 type Options struct {
 	Label      bool     // write the column label
 	LabelNames []string // its class names; they imply Label
+	Scene      bool     // write the columns of [Scene], and label
 }
 
 // Row groups are cut by rows and by bytes, so that a reader holds little at a time.
@@ -77,6 +79,9 @@ func NewWriter(w io.Writer, o Options) (*Writer, error) {
 		return nil, err
 	}
 	options := []parquet.WriterOption{parquet.CreatedBy("ldm-batch", "1", ""), parquet.KeyValueMetadata("huggingface", features)}
+	if o.Scene {
+		return &Writer{sink: newSink(w, options, sceneOf)}, nil
+	}
 	if o.Label || len(o.LabelNames) > 0 {
 		return &Writer{sink: newSink(w, options, func(r Row) labelled {
 			return labelled{r.ID, r.image(), r.Label, int32(r.Width), int32(r.Height), r.Status, r.Error}
@@ -99,6 +104,9 @@ func metadata(o Options) (string, error) {
 	features := map[string]any{"image": map[string]any{"_type": "Image"}}
 	if len(o.LabelNames) > 0 {
 		features["label"] = map[string]any{"_type": "ClassLabel", "names": o.LabelNames}
+	}
+	if o.Scene {
+		features["mask"], features["segmentation"] = features["image"], features["image"]
 	}
 	b, err := json.Marshal(map[string]any{"info": map[string]any{"features": features}})
 	return string(b), err
