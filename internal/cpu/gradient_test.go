@@ -120,6 +120,9 @@ func gradientCases() []gradientCase {
 		one("unit distance", func(g *ir.Graph, n int) *ir.Tensor {
 			return ir.UnitDistance(input(g, "x", n, 6, 3, 4), input(g, "xb", n, 6, 3, 4), g.Param("w", 1, 6, 1, 1), 1e-3)
 		}, "w"),
+		one("cross-entropy", func(g *ir.Graph, n int) *ir.Tensor {
+			return ir.Mean(ir.CrossEntropy(ir.Scale(input(g, "x", n, 11), 3), g.Input("ids", n)))
+		}),
 		one("parameters as data", func(g *ir.Graph, n int) *ir.Tensor {
 			w := g.Param("w", 4, 6, 3, 3)
 			y := ir.Conv2D(input(g, "x", n, 6, 5, 5), w, nil, ir.Same(3))

@@ -3,6 +3,7 @@ package cpu
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/ldm-batch/ldm-batch/internal/plan"
 )
@@ -106,6 +107,12 @@ func (x *Executable) compileLoss(s *plan.Step, in [][]float32, out []float32) (f
 				}
 			}
 		}), nil
+	case plan.CrossEntropy, plan.CrossEntropyGrad:
+		c := classification{classes: s.In[0].Cols()}
+		if s.Kind == plan.CrossEntropy {
+			return func() error { return c.loss(in[0], in[1][:n], out) }, nil
+		}
+		return func() error { return c.gradient(in[0], in[1][:s.In[1].Elems()], in[2], out) }, nil
 	case plan.NormRatio:
 		a, b := s.In[0].Elems(), s.In[1].Elems()
 		return do(func() {
@@ -233,6 +240,45 @@ func gaussianKLGrad(moments []float32, c int, dy float32, dm []float32) {
 			dm[at+c+i] = float32(g)
 		}
 	}
+}
+
+// classification compares logits with classes. It is small and computed in float64.
+type classification struct{ classes int }
+
+// each calls f with every row, its class, its largest value and the sum of exp(x - largest).
+func (c classification) each(logits, ids []float32, f func(n, id int, x []float32, peak, sum float64)) error {
+	for n, v := range ids {
+		id := int(v)
+		if !(v >= 0 && id < c.classes) || float32(id) != v {
+			return fmt.Errorf("id %d: %v is not one of %d classes", n, v, c.classes)
+		}
+		x := logits[n*c.classes : (n+1)*c.classes]
+		peak, sum := float64(slices.Max(x)), 0.0
+		for _, v := range x {
+			sum += math.Exp(float64(v) - peak)
+		}
+		f(n, id, x, peak, sum)
+	}
+	return nil
+}
+
+func (c classification) loss(logits, ids, y []float32) error {
+	return c.each(logits, ids, func(n, id int, x []float32, peak, sum float64) {
+		y[n] = float32(math.Log(sum) + peak - float64(x[id]))
+	})
+}
+
+func (c classification) gradient(logits, ids, dy, dx []float32) error {
+	return c.each(logits, ids, func(n, id int, x []float32, peak, sum float64) {
+		d, y := float64(dy[n]), dx[n*c.classes:(n+1)*c.classes]
+		for i, v := range x {
+			p := math.Exp(float64(v)-peak) / sum
+			if i == id {
+				p--
+			}
+			y[i] = float32(d * p)
+		}
+	})
 }
 
 // distance compares features whose vectors at every pixel are scaled to unit length.

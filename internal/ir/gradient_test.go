@@ -137,6 +137,10 @@ func gradientCases() []gradientCase {
 			return UnitDistance(g.Input("a", 2, 3, 2, 3), g.Input("b", 2, 3, 2, 3), g.Param("w", 1, 3, 1, 1), 1e-2)
 		}},
 		{
+			name: "cross-entropy", skip: []string{"ids"}, values: map[string][]float64{"ids": {2, 0, 3}},
+			build: func(g *Graph) *Tensor { return CrossEntropy(g.Input("x", 3, 4), g.Input("ids", 3)) },
+		},
+		{
 			name: "embed a map", skip: []string{"ids"}, values: map[string][]float64{"ids": {4, 0, 4, 2, 1, 4, 3, 3, 0, 1, 1, 2}},
 			build: func(g *Graph) *Tensor { return Embed(g.Input("ids", 2, 2, 3), g.Param("table", 5, 3)) },
 		},

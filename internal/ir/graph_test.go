@@ -43,6 +43,8 @@ func TestShapeErrors(t *testing.T) {
 		{func(g *Graph) { GroupNorm(in(g, "x", 2, 6, 1, 1), g.Param("g", 5), g.Param("b", 6), 3, 1e-5) }, "gamma has shape [5], want [6]"},
 		{func(g *Graph) { GroupNorm(in(g, "x", 2, 6, 1, 1), g.Param("g", 6), g.Param("b", 6), 3, 0) }, "eps 0 is not positive"},
 		{func(g *Graph) { GroupNorm(in(g, "x", 2, 6), g.Param("g", 6), g.Param("b", 6), 3, 1) }, "x has rank 2, want 4 (NCHW)"},
+		{func(g *Graph) { CrossEntropy(in(g, "x", 2, 6, 1), in(g, "ids", 2)) }, "cross_entropy(x [2 6 1], ids [2]): logits has rank 3, want 2 (N,C)"},
+		{func(g *Graph) { CrossEntropy(in(g, "x", 2, 6), in(g, "ids", 6)) }, "cross_entropy(x [2 6], ids [6]): ids has shape [6], want [2]"},
 		{func(g *Graph) { GroupMoments(in(g, "x", 2, 6, 1, 1), in(g, "w", 1, 4), 3) }, "group_moments(x [2 6 1 1], w [1 4]): window has shape [1 4], want [2 4]"},
 		{func(g *Graph) { GroupMoments(in(g, "x", 2, 6, 1, 1), in(g, "w", 2, 4), 4) }, "6 channels do not divide into 4 groups"},
 		{func(g *Graph) { GroupMoments(in(g, "x", 2, 6), in(g, "w", 2, 4), 3) }, "x has rank 2, want 4 (NCHW)"},

@@ -53,6 +53,8 @@ func TestLossValues(t *testing.T) {
 			return UnitDistance(g.Input("a", 2, 2, 1, 2), g.Input("b", 2, 2, 1, 2), g.Param("w", 1, 2, 1, 1), 1)
 		}, // |a| = 4 and 0, b zero: then a and b zero
 			feed{"a": {0, 0, 4, 0, 0, 0, 0, 0}, "b": make([]float64, 8), "w": {7, 10}}, []float64{10 * 0.64 / 2, 0}},
+		{"cross-entropy does not overflow", func(g *Graph) *Tensor { return CrossEntropy(g.Input("x", 3, 2), g.Input("ids", 3)) },
+			feed{"x": {0, 0, 1000, -1000, -1000, -999}, "ids": {1, 1, 0}}, []float64{math.Ln2, 2000, math.Log(1 + e)}},
 		{"embedding of a map", func(g *Graph) *Tensor { return Embed(g.Input("ids", 1, 1, 2), g.Param("table", 3, 2)) },
 			feed{"ids": {2, 0}, "table": {1, 2, 3, 4, 5, 6}}, []float64{5, 1, 6, 2}},
 	} {

@@ -135,6 +135,7 @@ var same = map[ir.Kind]Kind{
 	ir.KindGaussianKLGrad: GaussianKLGrad, ir.KindFill: Fill, ir.KindAbs: Abs, ir.KindAbsGrad: AbsGrad, ir.KindSquare: Square,
 	ir.KindSquareGrad: SquareGrad, ir.KindExp: Exp, ir.KindExpGrad: ExpGrad, ir.KindSoftplus: Softplus, ir.KindSoftplusGrad: SoftplusGrad,
 	ir.KindReciprocal: Reciprocal, ir.KindReciprocalGrad: ReciprocalGrad, ir.KindSum: Sum,
+	ir.KindCrossEntropy: CrossEntropy, ir.KindCrossEntropyGrad: CrossEntropyGrad,
 }
 
 // factored maps operations with a number as attribute.

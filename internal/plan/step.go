@@ -78,6 +78,8 @@ const (
 	UnitDistanceGrad Kind = "unit_distance_grad" // a, b, dy; Weights: w
 	GaussianKL       Kind = "gaussian_kl"        // moments
 	GaussianKLGrad   Kind = "gaussian_kl_grad"   // moments, scalar
+	CrossEntropy     Kind = "cross_entropy"      // logits (N,C), ids (N)
+	CrossEntropyGrad Kind = "cross_entropy_grad" // logits, ids, dy (N)
 	Sum              Kind = "sum"                // x, to a scalar or (N)
 	Fill             Kind = "fill"               // dy, a scalar or (N)
 	NormRatio        Kind = "norm_ratio"         // a, b; Eps, Factor
