@@ -13,7 +13,7 @@ import (
 
 var trainSettings = []setting{
 	{"name", "metadata.name", "`NAME` of the job in logs and metrics", plain},
-	{"stage", "train.stage", "`STAGE` to train: first-stage or diffusion", plain},
+	{"stage", "train.stage", "`STAGE` to train: first-stage, diffusion or classifier", plain},
 	{"config", "model.config", "configuration `FILE` of the model", path},
 	{"model", "model.checkpoint", "model `FILE` to begin with (default: random weights)", path},
 	{"weights", "model.weights", "`WHICH` weights of it: auto, ema or raw", plain},

@@ -34,6 +34,7 @@ var layers = []struct {
 
 	{"sample", []string{"encode", "internal/engine", "internal/ir", "internal/plan", "internal/train", "internal/nn", "internal/patch", "internal/tile", "+internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"eval", []string{"internal/page", "io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/weights", "internal/exitcode", "io/preprocess", "internal/plan"}},
+	{"eval/training", []string{"internal/engine", "internal/plan", "internal/train", "internal/nn/classifier", "+internal/weights", "internal/exitcode"}},
 	{"encode", []string{"internal/engine", "internal/ir", "internal/plan", "+internal/nn", "internal/patch", "internal/tile", "+internal/weights", "internal/exitcode"}},
 
 	{"internal/engine", []string{"internal/nn", "internal/ir", "internal/plan", "internal/exitcode"}},

@@ -96,7 +96,7 @@ var about = map[string]string{
 	"spec.eval.fail_if":          "conditions such as fid>12.5 under which the job fails with exit code 65, after its result is written",
 	"spec.eval.save_stats":       "file to write the statistics of the generated pictures to: .arrow, ours, or .npz, mu and sigma",
 
-	"spec.train.stage":            "first-stage: an autoencoder; diffusion: the U-Net and, where the configuration says so, the conditioner, on latents",
+	"spec.train.stage":            "first-stage: an autoencoder; diffusion: the U-Net and, where the configuration says so, the conditioner, on latents; classifier: the small network of features and classes that eval can score with",
 	"spec.train.first_stage":      "model file of the first stage, when spec.model.checkpoint does not bring it (stage diffusion)",
 	"spec.train.perceptual":       "VGG16 weights and LPIPS heads, two files separated by a comma, or none for no perceptual loss (stage first-stage)",
 	"spec.train.latent":           "column of latents that a job of kind Encode wrote, to train on instead of images (stage diffusion)",

@@ -8,7 +8,7 @@ import (
 
 // Train says how a model is trained.
 type Train struct {
-	Stage      string `yaml:"stage" enum:"first-stage,diffusion"`
+	Stage      string `yaml:"stage" enum:"first-stage,diffusion,classifier"`
 	FirstStage string `yaml:"first_stage" path:"true"`
 	Perceptual string `yaml:"perceptual" path:"list"`
 	Latent     string `yaml:"latent"`
@@ -52,7 +52,7 @@ func (r *Resolved) validateTrain() error {
 		key string
 		msg string
 	}{
-		{t.Stage == "", "spec.train.stage", "missing; one of first-stage, diffusion"},
+		{t.Stage == "", "spec.train.stage", "missing; one of first-stage, diffusion, classifier"},
 		{r.Spec.Input.Path == "", "spec.input.path", "missing: kind Train reads images or latents"},
 		{t.Steps < 1, "spec.train.steps", "not at least 1"},
 		{t.Batch < 1 || t.Batch > 4096, "spec.train.batch", "not in 1..4096"},
@@ -73,7 +73,7 @@ func (r *Resolved) validateTrain() error {
 		{t.CheckpointEvery < 1, "spec.train.checkpoint_every", "not at least 1"},
 		{t.KeepBest < 0, "spec.train.keep_best", "negative"},
 		{t.LogEvery < 1, "spec.train.log_every", "not at least 1"},
-		{latents && first, "spec.train.latent", "has no meaning for stage first-stage, which reads images"},
+		{latents && t.Stage != "diffusion", "spec.train.latent", fmt.Sprintf("has no meaning for stage %s, which reads images", t.Stage)},
 		{!latents && (r.Spec.Preprocess.Size.H == 0 || r.Spec.Preprocess.Size.W == 0), "spec.preprocess.size", "missing: the size of the images that are trained on"},
 		{first && t.Perceptual == "", "spec.train.perceptual", "missing: the file of the VGG16 weights and the one of the LPIPS heads, separated by a comma, or none"},
 		{r.Spec.Compute.Precision != "fp32", "spec.compute.precision", "training is computed in fp32"},
@@ -82,13 +82,10 @@ func (r *Resolved) validateTrain() error {
 			return r.fail(c.key, "%s", c.msg)
 		}
 	}
-	for _, key := range onlyDiffusion {
-		if first && r.Origins[key] != "" {
-			return r.fail(key, "has no meaning for stage first-stage")
+	for _, key := range foreign[t.Stage] {
+		if r.Origins[key] != "" {
+			return r.fail(key, "has no meaning for stage %s", t.Stage)
 		}
-	}
-	if !first && r.Origins["spec.train.perceptual"] != "" {
-		return r.fail("spec.train.perceptual", "has no meaning for stage diffusion")
 	}
 	for _, key := range []string{"spec.sample.task", "spec.sampler.steps", "spec.sampler.name", "spec.encode.latent", "spec.output.layout", "spec.output.format", "spec.output.rows_per_part"} {
 		if r.Origins[key] != "" {
@@ -98,8 +95,15 @@ func (r *Resolved) validateTrain() error {
 	return nil
 }
 
-// onlyDiffusion are keys that stage first-stage does not have.
-var onlyDiffusion = []string{"spec.train.first_stage", "spec.train.drop", "spec.train.min_snr", "spec.train.offset_noise", "spec.train.degradation", "spec.train.vocab", "spec.train.ema", "spec.train.weight_decay"}
+// onlyDiffusion are keys that no other stage has, and foreign those that a stage does not have.
+var (
+	onlyDiffusion = []string{"spec.train.first_stage", "spec.train.drop", "spec.train.min_snr", "spec.train.offset_noise", "spec.train.degradation", "spec.train.vocab", "spec.train.ema"}
+	foreign       = map[string][]string{
+		"first-stage": append([]string{"spec.train.weight_decay"}, onlyDiffusion...),
+		"diffusion":   {"spec.train.perceptual"},
+		"classifier":  append([]string{"spec.train.perceptual"}, onlyDiffusion...),
+	}
+)
 
 // PerceptualFiles are the files of the perceptual loss, nil without one.
 func (t Train) PerceptualFiles() ([]string, error) {

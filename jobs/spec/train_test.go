@@ -34,6 +34,8 @@ func TestTrain(t *testing.T) {
 		"first_stage: has no meaning for":   first,
 		"perceptual: missing: the file":     {{"train.stage", "first-stage", "--set"}},
 		"which reads images":                {{"train.stage", "first-stage", "--set"}, {"train.perceptual", "none", "--set"}, {"train.latent", "z", "--set"}},
+		"no meaning for stage classifier":   {{"train.stage", "classifier", "--set"}},
+		"classifier, which reads images":    {{"train.stage", "classifier", "--set"}, {"train.latent", "z", "--set"}},
 		"no meaning for kind Train":         {{"sampler.steps", "3", "--set"}},
 		"precision: training is":            {{"compute.precision", "mixed", "--set"}},
 		`stage: "both" is not one of first`: {{"train.stage", "both", "--set"}},

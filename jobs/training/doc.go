@@ -1,7 +1,7 @@
 // Package training runs jobs of kind Train: it turns rows into steps of an optimiser and a folder of checkpoints.
 //
 // Concept: a [Prepared] job is a data set, an order of its rows and a learner, which is a latent diffusion model (package
-// sample/training) or a first stage (package encode/training). The loop reads batches ahead, makes steps, and now and then writes
+// sample/training), a first stage (package encode/training) or a classifier (package eval/training). The loop reads batches ahead, makes steps, and now and then writes
 // a checkpoint, validates, and redraws the page. Whatever is random follows from the seed and from a row's place in the order, so
 // that a run that was killed and goes on from its last checkpoint ends with the bytes of one that was not.
 //

@@ -145,14 +145,19 @@ func newRecipe(job *spec.Spec, m *nn.Model, drop func(int64) bool) (*recipe, err
 		r.columns = append(r.columns, job.Train.Latent)
 		return r, nil
 	}
+	return r, r.images()
+}
+
+// images says how the job wants its images.
+func (r *recipe) images() error {
+	p := r.job.Preprocess
 	r.config = preprocess.Config{
-		Size: preprocess.Size{H: job.Preprocess.Size.H, W: job.Preprocess.Size.W},
-		Crop: preprocess.Crop(job.Preprocess.Crop), Resize: resize.Method(job.Preprocess.Resize), Flip: job.Preprocess.Flip,
+		Size: preprocess.Size{H: p.Size.H, W: p.Size.W}, Crop: preprocess.Crop(p.Crop), Resize: resize.Method(p.Resize), Flip: p.Flip,
 	}
 	if err := r.config.Validate(); err != nil {
-		return nil, exitcode.With(exitcode.Usage, fmt.Errorf("spec.%w", err))
+		return exitcode.With(exitcode.Usage, fmt.Errorf("spec.%w", err))
 	}
-	return r, nil
+	return nil
 }
 
 // dataset is how the rows are opened.

@@ -115,6 +115,10 @@ func (p *Prepared) openConfig(context.Context) (err error) {
 	if p.yaml, err = os.ReadFile(path); err != nil {
 		return fmt.Errorf("model: %w", err)
 	}
+	if p.spec.Spec.Train.Stage == "classifier" {
+		p.config = &nn.Config{Path: path} // of no latent diffusion model
+		return nil
+	}
 	if p.config, err = nn.ParseConfig(path, p.yaml); err != nil {
 		return fmt.Errorf("model: %w", err)
 	}
@@ -148,8 +152,11 @@ func (p *Prepared) openModel(ctx context.Context) error {
 	if want := s.Model.SHA256; want != "" && want != p.digests["model.checkpoint"] {
 		return exitcode.Errorf(exitcode.Data, "model %s: sha256 is %s, the job says %s", s.Model.Checkpoint, p.digests["model.checkpoint"], want)
 	}
-	if s.Train.Stage == "first-stage" {
+	switch s.Train.Stage {
+	case "first-stage":
 		return p.openFirstStage(checkpoint)
+	case "classifier":
+		return p.openClassifier(checkpoint)
 	}
 	first, err := p.open("train.first_stage", s.Train.FirstStage)
 	if err != nil {
@@ -255,6 +262,11 @@ func (p *Prepared) openRows(ctx context.Context) (err error) {
 		}
 		for _, w := range ds.Warnings() {
 			p.warn("input: " + w)
+		}
+		if l, ok := p.learner.(*classifierLearner); ok {
+			if err := l.classNames(ds.Features()); err != nil {
+				return nil, err
+			}
 		}
 		return ds, nil
 	}
