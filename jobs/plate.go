@@ -209,12 +209,12 @@ func (p *plate) filter16(dst, src []uint16, s resize.Shape) error {
 	return nil
 }
 
-// scoreColumns is how many columns scores take, at the end of a row.
-const scoreColumns = 2
+// scoreNames are the columns of scores, at the end of a row.
+var scoreNames = []string{"psnr", "ssim"}
 
 // score compares a result with its reference, as 8-bit RGB, and adds the columns.
 func (p *plate) score(it *item, f *picture.Frame) error {
-	ref, extra := it.given.reference, it.row.Extra[len(it.row.Extra)-scoreColumns:]
+	ref, extra := it.given.reference, it.row.Extra[len(it.row.Extra)-len(scoreNames):]
 	a, b := rgb(f), eval.Picture{H: ref.H, W: ref.W, C: 3, Pix8: ref.Pix}
 	psnr, err := eval.PSNR(a, b, eval.Options{})
 	if err != nil {

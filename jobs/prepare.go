@@ -17,6 +17,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/plan"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 	"github.com/ldm-batch/ldm-batch/io/commit"
+	"github.com/ldm-batch/ldm-batch/io/part"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
 )
 
@@ -65,12 +66,29 @@ func Prepare(ctx context.Context, r *spec.Resolved, o PrepareOptions) (_ *Prepar
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
+	if err := checkColumns(&r.Spec); err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	if err := guard("prepare", func() error { return p.open(ctx) }); err != nil {
 		return nil, err
 	}
 	p.loading = time.Since(start)
 	return p, nil
+}
+
+// checkColumns checks that the columns to keep do not bear the names of those that the output has by itself.
+func checkColumns(s *spec.Spec) error {
+	schema := part.Schema{Files: s.Output.Layout == "tree"}
+	for i, c := range s.Input.Columns {
+		switch {
+		case schema.Fixed(c) || s.Sample.Score && slices.Contains(scoreNames, c):
+			return exitcode.Errorf(exitcode.Usage, "spec.input.columns: %q is the name of a column that the output has by itself", c)
+		case slices.Contains(s.Input.Columns[:i], c):
+			return exitcode.Errorf(exitcode.Usage, "spec.input.columns: %q is listed twice", c)
+		}
+	}
+	return nil
 }
 
 func (p *Prepared) open(ctx context.Context) error {

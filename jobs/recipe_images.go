@@ -118,6 +118,8 @@ func newInpaint(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally
 		return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.inpaint: this model does not take a masked image; use latent")
 	case job.Sample.Inpaint == "latent" && r.model:
 		return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.inpaint: this model takes a masked image and cannot do without; use model")
+	case !r.model && job.Sampler.NoiseFrom != "":
+		return nil, exitcode.Errorf(exitcode.Usage, "spec.sampler.noise_from: holds no noise for the known region, which inpainting by the latent takes in every step")
 	case !r.model && !unconditional(s.Model):
 		return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.task: inpaint needs an inpainting model or an unconditional one")
 	}

@@ -104,7 +104,7 @@ type sized interface{ size() (h, w int) }
 func (t *generateTask) from(d *datasetSource, rows int64) error {
 	t.data = d
 	if t.job.Sample.Score {
-		d.blanks = scoreColumns
+		d.blanks = len(scoreNames)
 	}
 	switch r := t.recipe.(type) {
 	case *text:
@@ -152,7 +152,9 @@ func (t *generateTask) schema() part.Schema {
 		s.Label, s.LabelNames, s.Extra = t.data.features.Label != "", t.data.features.ClassNames, t.data.columns()
 	}
 	if t.job.Sample.Score {
-		s.Extra = append(s.Extra, part.Column{Name: "psnr", Type: part.Float64}, part.Column{Name: "ssim", Type: part.Float64})
+		for _, name := range scoreNames {
+			s.Extra = append(s.Extra, part.Column{Name: name, Type: part.Float64})
+		}
 	}
 	return s
 }

@@ -108,6 +108,61 @@ func TestUnreadKeys(t *testing.T) {
 	}
 }
 
+// TestColumnNames refuses columns to keep whose names the output has by itself, before anything is opened.
+func TestColumnNames(t *testing.T) {
+	table := "input.path=" + descriptions(t, t.TempDir(), nil)
+	text := taskJob(t, textModel, "text", table, "input.caption=caption", "sample.vocab="+vocab(t, 200), "sampler.steps=1")
+	scored := taskJob(t, superresModel, "superres", "input.path="+mixed(t, t.TempDir(), 2), "sample.degradation=pil_bicubic", "sample.score=true")
+	for _, c := range []struct {
+		job   job
+		words []string // "" when the columns are fine
+	}{
+		{text.with("input.columns=[caption]"), nil},
+		{text.with("input.columns=[caption, label]"), []string{`"label"`, "that the output has by itself"}},
+		{text.with("input.columns=[id]"), []string{`"id"`}},
+		{text.with("input.columns=[caption, caption]"), []string{`"caption"`, "listed twice"}},
+		{scored.with("input.columns=[psnr]"), []string{`"psnr"`}},
+		{scored.with("input.columns=[path]", "output.layout=tree"), []string{`"path"`}},
+		{encodeJob(t, get(t, klModel), get(t, fewPictures), "input.columns=[latent]"), []string{`"latent"`}},
+	} {
+		r, err := c.job.to(filepath.Join(t.TempDir(), "out")).resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := jobs.Prepare(t.Context(), r, jobs.PrepareOptions{})
+		if err == nil {
+			p.Close()
+		}
+		if c.words == nil {
+			if err != nil {
+				t.Error(err)
+			}
+		} else if exitcode.Of(err) != exitcode.Usage {
+			t.Errorf("columns %s: %v", c.job.set["input.columns"], err)
+		} else {
+			mentions(t, err.Error(), append(c.words, "spec.input.columns")...)
+		}
+	}
+}
+
+// TestKnownRegionNoise refuses recorded noise where the known region of a latent takes more of it, when the job is checked.
+func TestKnownRegionNoise(t *testing.T) {
+	in := "input.path=" + mixed(t, t.TempDir(), 2, "mask")
+	noise := noiseFile(t, ramp(2*3*8*8), []int{2, 3, 8, 8}, nil, 0)
+	for _, way := range []string{"auto", "latent"} {
+		r, err := taskJob(t, uncondModel, "inpaint", in, "input.mask=mask", noise, "sample.inpaint="+way).to(filepath.Join(t.TempDir(), "out")).resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = jobs.Prepare(t.Context(), r, jobs.PrepareOptions{})
+		if exitcode.Of(err) != exitcode.Usage {
+			t.Errorf("%s: %v", way, err)
+			continue
+		}
+		mentions(t, err.Error(), "spec.sampler.noise_from", "known region")
+	}
+}
+
 // TestReuseReport measures what reuse saves and costs, and changes nothing by it.
 func TestReuseReport(t *testing.T) {
 	dir := t.TempDir()

@@ -118,49 +118,68 @@ func TestRowMessages(t *testing.T) {
 		change func(i int, r *described)
 		words  []string // of the one row that fails
 		counts map[string]int64
+		told   string // in the warning
 	}{
 		{"caption of more than 77 tokens", taskJob(t, textModel, "text", "input.caption=caption", "sample.vocab="+vocab(t, 200)),
 			func(i int, r *described) {
 				if i == 2 {
 					r.Caption = &long
 				}
-			}, nil, map[string]int64{"captions_truncated": 1}},
+			}, nil, map[string]int64{"captions_truncated": 1}, "the caption has more than the model's 77 tokens and is cut"},
 		{"no caption", taskJob(t, textModel, "text", "input.caption=caption", "sample.vocab="+vocab(t, 200)),
 			func(i int, r *described) {
 				if i == 2 {
 					r.Caption = nil
 				}
-			}, []string{"row2", "caption (column caption) is missing"}, nil},
+			}, []string{"row2", "caption (column caption) is missing"}, nil, ""},
 		{"box without area", taskJob(t, layoutModel, "layout", "input.boxes=boxes", "input.categories=categories"),
 			func(i int, r *described) {
 				if i == 2 {
 					r.Boxes[1][2] = 0
 				}
-			}, []string{"row2", "column boxes", "box 1", "no area"}, nil},
+			}, []string{"row2", "column boxes", "box 1", "no area"}, nil, ""},
 		{"box outside", taskJob(t, layoutModel, "layout", "input.boxes=boxes", "input.categories=categories"),
 			func(i int, r *described) {
 				if i == 2 {
 					r.Boxes[0][0] = 0.75
 				}
-			}, []string{"row2", "box 0", "reach out of the image"}, nil},
+			}, []string{"row2", "box 0", "reach out of the image"}, nil, ""},
 		{"boxes without categories", taskJob(t, layoutModel, "layout", "input.boxes=boxes", "input.categories=categories"),
 			func(i int, r *described) {
 				if i == 2 {
 					r.Categories = r.Categories[:1]
 				}
-			}, []string{"row2", "2 boxes and 1 categories"}, nil},
+			}, []string{"row2", "2 boxes and 1 categories"}, nil, ""},
 		{"label out of range", taskJob(t, classModel, "class"),
 			func(i int, r *described) {
 				if i == 2 {
 					r.Label = 11
 				}
-			}, []string{"row2", "label 11 is not in 0..10"}, nil},
+			}, []string{"row2", "label 11 is not in 0..10"}, nil, ""},
+		{"label out of range of a class vector", taskJob(t, admModel, "class"),
+			func(i int, r *described) {
+				if i == 2 {
+					r.Label = 10
+				}
+			}, []string{"row2", "label 10 is not in 0..9"}, nil, ""},
+		{"box without height", taskJob(t, layoutModel, "layout", "input.boxes=boxes", "input.categories=categories"),
+			func(i int, r *described) {
+				if i == 2 {
+					r.Boxes[0][3] = 0
+				}
+			}, []string{"row2", "column boxes", "box 0", "no area"}, nil, ""},
+		{"category out of range", taskJob(t, layoutModel, "layout", "input.boxes=boxes", "input.categories=categories"),
+			func(i int, r *described) {
+				if i == 2 {
+					r.Categories[1] = 1200
+				}
+			}, []string{"row2", "class 1200 is not in 0..1098"}, nil, ""},
 		{"no label", taskJob(t, classModel, "class"),
 			func(i int, r *described) {
 				if i == 2 {
 					r.Label = -1
 				}
-			}, []string{"row2", "no label"}, nil},
+			}, []string{"row2", "no label"}, nil, ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -171,6 +190,7 @@ func TestRowMessages(t *testing.T) {
 				if r.Counts[name] != n {
 					t.Errorf("%s is %d, want %d", name, r.Counts[name], n)
 				}
+				once(t, r, "(row2): "+c.told, name)
 			}
 			failed := 0
 			for _, row := range readRows(t, out) {

@@ -241,7 +241,7 @@ func parseSchema(a *arrow.Schema) (Schema, error) {
 		case colSeed:
 			s.Sampling = true
 		default:
-			if s.Files = s.Files || payload && f.Name == colPath; s.fixed(f.Name) {
+			if s.Files = s.Files || payload && f.Name == colPath; s.Fixed(f.Name) {
 				continue
 			}
 			c := Column{Name: f.Name, Names: hf.Info.Features[f.Name].Names}

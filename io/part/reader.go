@@ -159,7 +159,7 @@ func (r *Reader) batch(i int) ([]Row, error) {
 	extra := 0
 	for c, f := range r.ipc.Schema().Fields() {
 		col := rec.Column(c)
-		if r.schema.fixed(f.Name) {
+		if r.schema.Fixed(f.Name) {
 			err = r.column(rows, f.Name, col)
 		} else {
 			err = extraColumn(rows, extra, col)

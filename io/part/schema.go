@@ -166,11 +166,8 @@ var reserved = map[string]bool{
 // fileColumns are reserved where they exist, with Schema.Files; else they are names like others.
 var fileColumns = map[string]bool{colPath: true, colFileBytes: true, colFileSHA256: true, colReason: true}
 
-// fixed reports whether a column of s is one of the format.
-func (s Schema) fixed(name string) bool { return reserved[name] || s.Files && fileColumns[name] }
-
-// Reserved reports whether name cannot be an extra column because it is a column of the format, Schema.Files aside.
-func Reserved(name string) bool { return reserved[name] }
+// Fixed reports whether a name cannot be an extra column because it is a column of the format.
+func (s Schema) Fixed(name string) bool { return reserved[name] || s.Files && fileColumns[name] }
 
 // maxElements bounds one latent, so that a row stays below the 2 GiB that list offsets can address.
 const maxElements = 1 << 28
@@ -225,7 +222,7 @@ func (s Schema) validate() error {
 		switch {
 		case c.Name == "" || !utf8.ValidString(c.Name) || strings.ContainsRune(c.Name, 0):
 			return fmt.Errorf("part schema: column name %q", c.Name)
-		case s.fixed(c.Name):
+		case s.Fixed(c.Name):
 			return fmt.Errorf("part schema: column name %q is taken by the format", c.Name)
 		case seen[c.Name]:
 			return fmt.Errorf("part schema: column %q is listed twice", c.Name)
