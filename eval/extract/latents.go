@@ -76,7 +76,7 @@ type latentPreparer struct {
 // Prepare implements [Preparer].
 func (l *latentPreparer) Prepare(dst []float32, p eval.Picture) error {
 	if p.Pix8 == nil {
-		return fmt.Errorf("a first stage reads pictures of 8 bits")
+		return fmt.Errorf("this network reads pictures of 8 bits")
 	}
 	pix := p.Pix8
 	if p.C != 3 {
