@@ -17,8 +17,9 @@ func convertCommand(k *console) *cli.Command {
 		ArgsUsage: "IN OUT",
 		Flags: slices.Concat([]cli.Flag{
 			&cli.BoolFlag{Name: "ema", Usage: "take the moving average in place of the raw weights"},
-			&cli.StringFlag{Name: "dtype", Usage: "store floating-point tensors as `TYPE`: f64, f32, f16 or bf16 (default: as they are)"},
+			&cli.StringFlag{Name: "dtype", Usage: "store weights as `TYPE`: f64, f32, f16 or bf16 (default: as they are)"},
 			&cli.BoolFlag{Name: "first-stage-only", Usage: "take only the autoencoder of a latent diffusion model"},
+			&cli.BoolFlag{Name: "inference", Usage: "leave out what training alone reads: losses with their discriminator, and the moving average or the weights that it replaces"},
 			&cli.StringFlag{Name: "to", Usage: "write `FORMAT`: safetensors or ckpt (default: by the name of the output)"},
 			&cli.BoolFlag{Name: "overwrite", Usage: "replace an existing file"},
 		}, outputFlags()),
@@ -28,7 +29,8 @@ func convertCommand(k *console) *cli.Command {
 				return err
 			}
 			r, err := convert.Convert(ctx, args[0], args[1], convert.Options{
-				EMA: c.Bool("ema"), DType: c.String("dtype"), FirstStageOnly: c.Bool("first-stage-only"), To: c.String("to"), Overwrite: c.Bool("overwrite"),
+				EMA: c.Bool("ema"), DType: c.String("dtype"), FirstStageOnly: c.Bool("first-stage-only"),
+				InferenceOnly: c.Bool("inference"), To: c.String("to"), Overwrite: c.Bool("overwrite"),
 			})
 			if err != nil {
 				return err

@@ -24,8 +24,9 @@ const FirstStagePrefix = "first_stage_model."
 // ConvertOptions say what [Convert] changes.
 type ConvertOptions struct {
 	EMA            bool   // take the moving average in place of the raw weights and drop its own entries
-	DType          DType  // store floating-point tensors as F64, F32, F16 or BF16; 0 keeps each type
+	DType          DType  // store weights as F64, F32, F16 or BF16; 0 keeps each type, as the schedule's tables always do
 	FirstStageOnly bool   // only the autoencoder, its names without [FirstStagePrefix]
+	InferenceOnly  bool   // without what training alone reads: losses with their discriminator, log-variances, averages that are not taken, twins of the first stage
 	Format         string // [Safetensors], which is also "", or [TorchZip]
 }
 
@@ -59,7 +60,7 @@ func Convert(in *File, out io.Writer, opt ConvertOptions) error {
 	entries := make([]safetensors.Entry, len(tensors))
 	for i, t := range tensors {
 		d := t.DType
-		if opt.DType != 0 && d.Float() {
+		if opt.DType != 0 && d.Float() && !exact(t.Name) {
 			d = opt.DType
 		}
 		entries[i] = safetensors.Entry{Name: t.Name, DType: d, Shape: t.Shape, Data: func() io.Reader {
@@ -92,13 +93,69 @@ func convertTorch(in *File, out io.Writer, entries []safetensors.Entry) error {
 	return torch.WriteZip(out, list, numbers)
 }
 
+// exact says whether a tensor holds numbers of the diffusion itself and no weights: in half precision they would be another schedule.
+func exact(name string) bool {
+	return name == "scale_factor" || name == logvar || slices.Contains(ScheduleBuffers, name) || slices.Contains(emaState, name)
+}
+
+// logvar is the log-variance of each time that a diffusion model may learn.
+const logvar = "logvar"
+
+// trainingOnly says whether a tensor is read by training alone. twins: the conditioner is the first stage once more.
+func trainingOnly(name string, twins bool) bool {
+	for _, prefix := range []string{"", FirstStagePrefix, conditionerPrefix} {
+		if strings.HasPrefix(name, prefix+"loss.") || name == prefix+"colorize" {
+			return true
+		}
+	}
+	return name == logvar || strings.HasPrefix(name, EMAPrefix) || twins && strings.HasPrefix(name, conditionerPrefix)
+}
+
+const conditionerPrefix = "cond_stage_model."
+
+// conditionerIsFirstStage says whether a file holds the first stage twice, the second time as its conditioner.
+func conditionerIsFirstStage(in *File) (bool, error) {
+	found := false
+	for _, t := range in.tensors {
+		name, ok := strings.CutPrefix(t.Name, conditionerPrefix)
+		if !ok {
+			continue
+		}
+		twin, ok := in.byName[FirstStagePrefix+name]
+		if !ok || twin.DType != t.DType || !slices.Equal(twin.Shape, t.Shape) {
+			return false, nil
+		}
+		a, err := t.Bytes()
+		if err != nil {
+			return false, err
+		}
+		b, err := twin.Bytes()
+		if err != nil {
+			return false, err
+		}
+		if !bytes.Equal(a, b) {
+			return false, nil
+		}
+		found = true
+	}
+	return found, nil
+}
+
 // selectTensors picks and renames what is to be written.
 func selectTensors(in *File, opt ConvertOptions) ([]*Tensor, error) {
 	var out []*Tensor
 	var missing []string
-	shadows := 0
+	twins, shadows := false, 0
+	if opt.InferenceOnly {
+		var err error
+		if twins, err = conditionerIsFirstStage(in); err != nil {
+			return nil, err
+		}
+	}
 	for _, t := range in.tensors {
 		switch {
+		case opt.InferenceOnly && trainingOnly(t.Name, twins):
+			continue
 		case opt.FirstStageOnly:
 			if name, ok := strings.CutPrefix(t.Name, FirstStagePrefix); ok {
 				out = append(out, t.Renamed(name))

@@ -126,6 +126,61 @@ func TestConvertFirstStage(t *testing.T) {
 	}
 }
 
+// TestConvertInference leaves out what training alone reads, and keeps the numbers of the diffusion exact in half types.
+func TestConvertInference(t *testing.T) {
+	in := fileOf(t, weightstest.WithEMA(params("model.diffusion_model.a.weight", "first_stage_model.x", "first_stage_model.loss.discriminator.w",
+		"cond_stage_model.embedding.weight", "betas", "scale_factor", "logvar", "loss.logvar", "colorize")))
+	for _, c := range []struct {
+		o    weights.ConvertOptions
+		want map[string]weights.DType
+	}{
+		{weights.ConvertOptions{InferenceOnly: true, EMA: true, DType: weights.F16}, map[string]weights.DType{
+			"model.diffusion_model.a.weight": weights.F16, "first_stage_model.x": weights.F16, "cond_stage_model.embedding.weight": weights.F16,
+			"betas": weights.F32, "scale_factor": weights.F32}},
+		{weights.ConvertOptions{InferenceOnly: true}, map[string]weights.DType{
+			"model.diffusion_model.a.weight": weights.F32, "first_stage_model.x": weights.F32, "cond_stage_model.embedding.weight": weights.F32,
+			"betas": weights.F32, "scale_factor": weights.F32}},
+		{weights.ConvertOptions{InferenceOnly: true, FirstStageOnly: true}, map[string]weights.DType{"x": weights.F32}},
+	} {
+		out := converted(t, in, c.o)
+		if len(out.Tensors()) != len(c.want) {
+			t.Errorf("%+v: %d tensors, want %d", c.o, len(out.Tensors()), len(c.want))
+		}
+		for name, d := range c.want {
+			if x, ok := out.Lookup(name); !ok || x.DType != d {
+				t.Errorf("%+v: %s: found %t, %+v", c.o, name, ok, x)
+			}
+		}
+	}
+	a, _ := converted(t, in, weights.ConvertOptions{InferenceOnly: true, EMA: true}).Lookup("model.diffusion_model.a.weight")
+	b, _ := in.Lookup("model_ema.diffusion_modelaweight")
+	x, _ := a.Values()
+	if y, _ := b.Values(); !slices.Equal(x, y) {
+		t.Error("the weights are not their average")
+	}
+	// A first stage that stands in the file twice is written once; one of other values is a conditioner.
+	twin := func(v byte) *weights.File {
+		var list []*weights.Tensor
+		for i, name := range []string{"first_stage_model.x", "cond_stage_model.x"} {
+			x, err := tensor.New(name, weights.I8, []int{1}, nil, 0, tensor.Memory([]byte{byte(i) * v}), tensor.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, x)
+		}
+		f, err := weights.NewMemory(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	for v, n := range []int{1, 2} {
+		if out := converted(t, twin(byte(v)), weights.ConvertOptions{InferenceOnly: true}); len(out.Tensors()) != n {
+			t.Errorf("first stage and conditioner that differ by %d: %d tensors, want %d", v, len(out.Tensors()), n)
+		}
+	}
+}
+
 func TestConvertTypes(t *testing.T) {
 	le := binary.LittleEndian
 	values := []float64{0, 1, -2.5, 0.1, 65504, 1e-8, math.Inf(-1), 3.0000001}
