@@ -144,6 +144,8 @@ func newText(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally) (
 
 func (r *text) wants() wanted { return wanted{values: []string{r.column}} }
 
+func (r *text) from(d *datasetSource) { r.source = d }
+
 func (r *text) read(_ *kitchen, it *item) error {
 	caption, ok := r.source.value(it.given.values, r.column).(string)
 	if !ok {
@@ -206,6 +208,8 @@ func newLayout(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally)
 }
 
 func (r *layout) wants() wanted { return wanted{values: []string{r.boxes, r.categories}} }
+
+func (r *layout) from(d *datasetSource) { r.source = d }
 
 func (r *layout) read(_ *kitchen, it *item) error {
 	boxes, err := parseBoxes(r.source.value(it.given.values, r.boxes), r.source.value(it.given.values, r.categories))

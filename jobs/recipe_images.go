@@ -98,9 +98,10 @@ func (r *superres) frame(h, w int) (outH, outW int) {
 	return h * f, w * f
 }
 
-// inpaint fills holes of images: by a model that takes the masked image, or by any model whose latent is held where the image
+// inpaint fills holes of images: by a model that takes the masked image, or by another one whose latent is held where the image
 // is known (paper, section 4.5).
 type inpaint struct {
+	condition
 	session  *engine.Session
 	gen      *sample.Generator
 	first    *encode.FirstStage
@@ -120,10 +121,16 @@ func newInpaint(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally
 		return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.inpaint: this model takes a masked image and cannot do without; use model")
 	case !r.model && job.Sampler.NoiseFrom != "":
 		return nil, exitcode.Errorf(exitcode.Usage, "spec.sampler.noise_from: holds no noise for the known region, which inpainting by the latent takes in every step")
-	case !r.model && !unconditional(s.Model):
-		return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.task: inpaint needs an inpainting model or an unconditional one")
 	}
 	var err error
+	if r.model {
+		r.condition.recipe, err = nothing{}, checkCondition(s.Model, job)
+		if err != nil {
+			return nil, err
+		}
+	} else if r.condition, err = newCondition(s, g, job, t); err != nil {
+		return nil, err
+	}
 	if r.outpaint {
 		if r.margins, err = spec.ParseMargins(job.Sample.Outpaint); err != nil {
 			return nil, err
@@ -134,14 +141,18 @@ func newInpaint(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally
 }
 
 func (r *inpaint) wants() wanted {
-	if r.outpaint {
-		return wanted{image: true}
+	w := wanted{image: true}
+	if !r.outpaint {
+		w.images = []string{r.mask}
 	}
-	return wanted{image: true, images: []string{r.mask}}
+	return r.with(w)
 }
 
 func (r *inpaint) read(k *kitchen, it *item) error {
 	m, err := k.decode(it)
+	if err == nil {
+		err = r.condition.read(k, it)
+	}
 	if err != nil {
 		return err
 	}
@@ -201,16 +212,15 @@ func (r *inpaint) request(q *sample.Request, batch []*item, noise sample.RowNois
 		q.Cond, err = sample.InpaintCondition(r.session, images, holes, q.N, q.H, q.W, q.Tiles)
 		return err
 	}
-	q.Known, err = r.latents(images, q, noise)
+	if q.Known, err = latents(r.first, images, q, noise); err != nil {
+		return err
+	}
 	q.Mask = sample.KeepMask(holes, q.N, q.H, q.W, r.gen.Factor())
-	return err
-}
-
-func (r *inpaint) latents(images []float32, q *sample.Request, noise sample.RowNoise) ([]float32, error) {
-	return latents(r.first, images, q, noise)
+	return r.condition.request(q, batch, noise)
 }
 
 func (r *inpaint) outline(q *sample.Request) {
+	r.condition.outline(q)
 	if !r.model {
 		q.Known = []float32{}
 	}
@@ -242,6 +252,7 @@ func latents(f *encode.FirstStage, images []float32, q *sample.Request, noise sa
 
 // img2img changes images by the last steps of a walk from their noised latents.
 type img2img struct {
+	condition
 	gen   *sample.Generator
 	first *encode.FirstStage
 	tally *tally
@@ -249,18 +260,22 @@ type img2img struct {
 }
 
 func newImg2img(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally) (*img2img, error) {
-	if !unconditional(s.Model) {
-		return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.task: img2img needs an unconditional model")
+	c, err := newCondition(s, g, job, t)
+	if err != nil {
+		return nil, err
 	}
 	first, err := encode.New(s)
 	steps := g.Steps()
-	return &img2img{g, first, t, min(max(int(math.Round(job.Sample.Strength*float64(steps))), 1), steps)}, err
+	return &img2img{c, g, first, t, min(max(int(math.Round(job.Sample.Strength*float64(steps))), 1), steps)}, err
 }
 
-func (r *img2img) wants() wanted { return wanted{image: true} }
+func (r *img2img) wants() wanted { return r.with(wanted{image: true}) }
 
 func (r *img2img) read(k *kitchen, it *item) error {
 	m, err := k.decode(it)
+	if err == nil {
+		err = r.condition.read(k, it)
+	}
 	if err != nil {
 		return err
 	}
@@ -274,12 +289,17 @@ func (r *img2img) read(k *kitchen, it *item) error {
 }
 
 func (r *img2img) request(q *sample.Request, batch []*item, noise sample.RowNoise) (err error) {
-	q.Init, err = latents(r.first, inputs(batch), q, noise)
+	if q.Init, err = latents(r.first, inputs(batch), q, noise); err != nil {
+		return err
+	}
 	q.Last = r.last
-	return err
+	return r.condition.request(q, batch, noise)
 }
 
-func (r *img2img) outline(q *sample.Request) { q.Init, q.Last = []float32{}, r.last }
+func (r *img2img) outline(q *sample.Request) {
+	r.condition.outline(q)
+	q.Init, q.Last = []float32{}, r.last
+}
 
 // inputs joins the inputs of a batch.
 func inputs(batch []*item) []float32 {

@@ -106,11 +106,8 @@ func (t *generateTask) from(d *datasetSource, rows int64) error {
 	if t.job.Sample.Score {
 		d.blanks = len(scoreNames)
 	}
-	switch r := t.recipe.(type) {
-	case *text:
-		r.source = d
-	case *layout:
-		r.source = d
+	if r, ok := t.recipe.(sourced); ok {
+		r.from(d)
 	}
 	if t.job.Sampler.NoiseFrom == "" {
 		return nil

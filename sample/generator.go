@@ -10,8 +10,8 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/nn"
 )
 
-// Generator makes images from a latent diffusion model, batch by batch, each batch of its own size. It is not safe for
-// concurrent use.
+// Generator makes images from a latent diffusion model, batch by batch, each batch of its own size. One batch is made at a time; what
+// a request needs, and sizes, may be asked meanwhile.
 type Generator struct {
 	session *engine.Session
 	first   *encode.FirstStage

@@ -159,10 +159,9 @@ func (g *Generator) MeasureReuse(ctx context.Context, r Request) ([]float32, Dev
 	}
 	z, d.Reuse = slices.Clone(z), g.seconds()-start
 	start = g.seconds()
-	every := g.config.ReuseEvery
-	g.config.ReuseEvery = 0
-	exact, err := g.GenerateLatents(ctx, r)
-	g.config.ReuseEvery = every
+	other := *g // what others ask of g meanwhile is that with reuse
+	other.config.ReuseEvery, other.x = 0, nil
+	exact, err := other.GenerateLatents(ctx, r)
 	if err != nil {
 		return nil, d, fmt.Errorf("without reuse: %w", err)
 	}

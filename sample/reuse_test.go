@@ -188,6 +188,14 @@ func TestReuseDeviation(t *testing.T) {
 	})
 }
 
+// asking is noise that asks something whenever a walk begins.
+type asking struct {
+	RowNoise
+	ask func()
+}
+
+func (n asking) Initial(dst []float32) error { n.ask(); return n.RowNoise.Initial(dst) }
+
 // TestMeasureReuse goes through the generator: its results are those of the walks, and the measure is theirs.
 func TestMeasureReuse(t *testing.T) {
 	goldencase.Each(t, "ldm", func(t *testing.T, c *goldencase.Case) {
@@ -220,9 +228,23 @@ func TestMeasureReuse(t *testing.T) {
 			return z
 		}
 		g, r := generate(cfg)
-		z, d, err := g.MeasureReuse(context.Background(), r)
-		if err != nil {
-			t.Fatal(err)
+		needs := func() int64 { // of the walk with reuse, at any time
+			need, err := g.Needs(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return need.FLOP
+		}
+		want, walks := needs(), 0
+		asked := r
+		asked.Noise = asking{r.Noise.(RowNoise), func() {
+			if walks++; needs() != want {
+				t.Errorf("in walk %d the same request needs %d, not %d", walks, needs(), want)
+			}
+		}}
+		z, d, err := g.MeasureReuse(context.Background(), asked)
+		if err != nil || walks != 2 {
+			t.Fatalf("%d walks, %v", walks, err)
 		}
 		if !slices.Equal(z, latents(cfg)) {
 			t.Error("the measured batch has other bits than one alone")

@@ -37,9 +37,9 @@ var about = map[string]string{
 	"spec.input.exif":        "apply or ignore the orientation that a picture states",
 
 	"spec.input.mask":         "column of the masks, white where to fill (task inpaint)",
-	"spec.input.caption":      "column of the captions (task text)",
-	"spec.input.boxes":        "column of the boxes, a list of [x, y, width, height] in fractions of the image (task layout)",
-	"spec.input.categories":   "column of the boxes' categories, a list of numbers (task layout)",
+	"spec.input.caption":      "column of the captions (task text; tasks inpaint and img2img with a model of captions)",
+	"spec.input.boxes":        "column of the boxes, a list of [x, y, width, height] in fractions of the image (task layout; tasks inpaint and img2img with a model of layouts)",
+	"spec.input.categories":   "column of the boxes' categories, a list of numbers (as input.boxes)",
 	"spec.input.segmentation": "column of the label maps, gray pictures whose values are labels (task semantic); the image column when empty",
 	"spec.input.reference":    "column of the pictures that results are scored against",
 
@@ -62,13 +62,13 @@ var about = map[string]string{
 	"spec.sample.inpaint":     "model: the model takes the masked image, as inpainting models do; latent: any model, its latent held where the mask is black; auto what the model can (task inpaint)",
 	"spec.sample.outpaint":    "pixels to add, such as 64 on every side or 0,64,0,64 for top, right, bottom and left; instead of a mask (task inpaint)",
 	"spec.sample.strength":    "share of the steps that change the image, above 0 to 1 (task img2img)",
-	"spec.sample.vocab":       "vocab.txt of bert-base-uncased, which the model's captions are written with (task text)",
+	"spec.sample.vocab":       "vocab.txt of bert-base-uncased, which the model's captions are written with (as input.caption)",
 	"spec.sample.score":       "write PSNR and SSIM against the reference: the column input.reference, or the image that sample.degradation made small",
 
 	"spec.sampler.name":              "the sampler",
 	"spec.sampler.steps":             "steps; ddpm makes every step of the process and takes no number",
 	"spec.sampler.eta":               "noise of ddim, 0 deterministic to 1 ancestral; 0 with the others",
-	"spec.sampler.guidance":          "classifier-free guidance scale; 1 is without (task class)",
+	"spec.sampler.guidance":          "classifier-free guidance scale; 1 is without (models of classes or captions)",
 	"spec.sampler.spacing":           "how the steps are spread over the process",
 	"spec.sampler.temperature":       "factor on the noise of stochastic steps",
 	"spec.sampler.noise_from":        "safetensors file with x_T and, for stochastic samplers, noise, instead of noise by seed and id",

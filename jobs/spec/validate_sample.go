@@ -17,13 +17,13 @@ var only = []struct {
 	{"spec.sample.inpaint", []string{"inpaint"}},
 	{"spec.sample.outpaint", []string{"inpaint"}},
 	{"spec.sample.strength", []string{"img2img"}},
-	{"spec.sample.vocab", []string{"text"}},
+	{"spec.sample.vocab", []string{"text", "inpaint", "img2img"}},
 	{"spec.sample.size", []string{"class", "uncond", "text", "layout"}},
 	{"spec.input.image", []string{"superres", "inpaint", "img2img", "semantic"}},
 	{"spec.input.mask", []string{"inpaint"}},
-	{"spec.input.caption", []string{"text"}},
-	{"spec.input.boxes", []string{"layout"}},
-	{"spec.input.categories", []string{"layout"}},
+	{"spec.input.caption", []string{"text", "inpaint", "img2img"}},
+	{"spec.input.boxes", []string{"layout", "inpaint", "img2img"}},
+	{"spec.input.categories", []string{"layout", "inpaint", "img2img"}},
 	{"spec.input.segmentation", []string{"semantic"}},
 }
 
@@ -95,7 +95,7 @@ func (r *Resolved) validateConditions() error {
 		return r.fail("spec.input.boxes", "missing: the column of the boxes")
 	case task == "layout" && s.Input.Categories == "":
 		return r.fail("spec.input.categories", "missing: the column of the boxes' categories")
-	case s.Sampler.Guidance != 1 && task != "class" && task != "text":
+	case s.Sampler.Guidance != 1 && !slices.Contains([]string{"class", "text", "inpaint", "img2img"}, task): // of the last two it depends on the model
 		return r.fail("spec.sampler.guidance", "must be 1 with task %s: its models know no missing condition", task)
 	case s.Sample.Score && s.Input.Reference == "" && s.Sample.Degradation == "":
 		return r.fail("spec.sample.score", "needs the column spec.input.reference, or spec.sample.degradation")
