@@ -17,9 +17,16 @@ import (
 // TestKilledTenTimes kills a run with SIGKILL ten times, at moments spread over it, and goes on each time: the folder ends with the
 // bytes of a run that nothing happened to. Epochs end in the middle of the run, and steps take two batches.
 func TestKilledTenTimes(t *testing.T) {
+	settings := []string{"steps: 24", "accumulate: 2", "checkpoint_every: 2", "shuffle: 6", "clip: 0.5", "schedule: cosine", "warmup: 4",
+		"validation: pictures", "validation_rows: 4", "validate_every: 6", "keep_best: 2"}
+	t.Run("diffusion", func(t *testing.T) {
+		killedTenTimes(t, "diffusion", classes("use_ema: true"), append(settings[:len(settings):len(settings)], "drop: 0.2", "offset_noise: 0.1", "min_snr: 5"))
+	})
+	t.Run("classifier", func(t *testing.T) { killedTenTimes(t, "classifier", twoClasses("cat, dog"), settings) })
+}
+
+func killedTenTimes(t *testing.T, stage, model string, settings []string) {
 	t.Parallel()
-	settings := []string{"steps: 24", "accumulate: 2", "checkpoint_every: 2", "shuffle: 6", "drop: 0.2", "clip: 0.5", "schedule: cosine", "warmup: 4",
-		"validation: pictures", "validation_rows: 4", "validate_every: 6", "keep_best: 2", "offset_noise: 0.1", "min_snr: 5"}
 	data := filepath.Join(t.TempDir(), "pictures")
 	pictures(t, data, 17)
 	folder := func() (dir, path string) {
@@ -27,7 +34,12 @@ func TestKilledTenTimes(t *testing.T) {
 		if err := os.Symlink(data, filepath.Join(dir, "pictures")); err != nil {
 			t.Skip(err)
 		}
-		return dir, job(t, dir, classes("use_ema: true"), settings...)
+		path = job(t, dir, model, settings...)
+		text := strings.Replace(string(read(t, path)), "stage: diffusion", "stage: "+stage, 1)
+		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return dir, path
 	}
 	whole, path := folder()
 	if _, err := runFile(context.Background(), path, jobs.RunOptions{}); err != nil {
