@@ -1,13 +1,19 @@
 package extract
 
 import (
+	"bytes"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ldm-batch/ldm-batch/eval"
 	"github.com/ldm-batch/ldm-batch/internal/cpu"
 	"github.com/ldm-batch/ldm-batch/internal/demodata"
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/models/shapes64"
 	"github.com/ldm-batch/ldm-batch/internal/nn/classifier"
 )
 
@@ -114,5 +120,52 @@ func TestDefaultBatches(t *testing.T) {
 	}
 	if _, err := x.Features(inputs[1:], n); err == nil {
 		t.Error("a value too few: no error")
+	}
+}
+
+// TestOpenClassifier opens a model file with its configuration beside.
+func TestOpenClassifier(t *testing.T) {
+	b, err := cpu.Open(cpu.DefaultOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	path := filepath.Join(t.TempDir(), "mine.safetensors")
+	write := func(path string, data []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(path, shapes64.Weights)
+	if _, err := OpenClassifier(path, b); err == nil || !strings.Contains(err.Error(), "config.yaml") {
+		t.Errorf("without a configuration: %v", err)
+	}
+	config := filepath.Join(filepath.Dir(path), "config.yaml")
+	write(config, bytes.Replace(shapes64.Config, []byte("three, "), nil, 1))
+	if _, err := OpenClassifier(path, b); exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "head.weight") {
+		t.Errorf("a class less: %v", err)
+	}
+	write(config, shapes64.Config)
+	x, err := OpenClassifier(path, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	own := open(t, 1)
+	if id := x.Identity(); id.Label("FID") != "FD(mine)" || id.SHA256 != own.Identity().SHA256 || id.Path != path {
+		t.Errorf("%+v", id)
+	}
+	inputs, _ := drawn(t, x, 1)
+	got, err := x.Features(inputs, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := own.Features(inputs, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got[0], want[0]) {
+		t.Error("other features than the same weights in the program")
 	}
 }
