@@ -23,6 +23,7 @@ var trainSettings = []setting{
 	{"steps", "train.steps", "`N` steps of the optimiser", plain},
 	{"batch", "train.batch", "`N` samples computed together", plain},
 	{"accumulate", "train.accumulate", "`N` batches to a step", plain},
+	{"workers", "train.workers", "`N` of these batches computed at the same time, with the threads divided among them", plain},
 	{"learning-rate", "train.learning_rate", "learning `RATE` (default: the configuration's, scaled)", plain},
 	{"schedule", "train.schedule", "`SCHEDULE` of the learning rate: constant, linear, cosine or config", plain},
 	{"warmup", "train.warmup", "`N` steps on which the learning rate grows", plain},

@@ -51,6 +51,7 @@ type Trainer struct {
 	discNames  []string // what the second one moves
 	noise      []float32
 	losses     map[string][]string // names by objective
+	memory     int64               // budget of activations
 }
 
 // normState is what batches change in a normalisation of the discriminator beside its parameters.
@@ -77,7 +78,7 @@ func New(o Options) (*Trainer, error) {
 	if o.Stage.Dropout > 0 {
 		return nil, exitcode.Errorf(exitcode.Data, "first stage: ddconfig.dropout: is %v, training without dropout only", o.Stage.Dropout)
 	}
-	t := &Trainer{net: newNetwork(o.Stage, o.Loss, o.Perceptual != nil), losses: map[string][]string{}}
+	t := &Trainer{net: newNetwork(o.Stage, o.Loss, o.Perceptual != nil), losses: map[string][]string{}, memory: o.Memory}
 	var frozen plan.WeightSource
 	if t.net.perceptual {
 		if o.Stage.InChannels != 3 {
@@ -197,6 +198,27 @@ func (t *Trainer) Step(images []float32, n, h, w int, noise func(pass int, dst [
 	}
 	t.steps++
 	return log, nil
+}
+
+// Memory is what a step with n images of h x w takes beside parameters and packed weights. The passes run in turns.
+func (t *Trainer) Memory(n, h, w int) (int64, error) {
+	objectives := []func(batch) (*engine.Objective, error){t.net.unjudged}
+	if t.net.discriminator != nil {
+		objectives = []func(batch) (*engine.Objective, error){t.net.judged, t.net.critic}
+	}
+	var m engine.Memory
+	for _, build := range objectives {
+		o, err := build(batch{n, h, w})
+		if err != nil {
+			return 0, err
+		}
+		more, err := engine.MemoryOf(o, t.memory)
+		if err != nil {
+			return 0, err
+		}
+		m = m.Beside(more)
+	}
+	return m.Total(), nil
 }
 
 func (t *Trainer) check(images []float32, b batch) error {

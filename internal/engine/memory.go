@@ -19,6 +19,19 @@ func (m Memory) Beside(o Memory) Memory {
 // Total is all of it.
 func (m Memory) Total() int64 { return m.Arena + m.Buffers }
 
+// MemoryOf is what running an objective takes beside parameters and packed weights, with the budget of [NewTraining], without
+// compiling it.
+func MemoryOf(o *Objective, budget int64) (Memory, error) {
+	if err := o.Validate(); err != nil {
+		return Memory{}, err
+	}
+	p, err := plan.LowerFor(o.Program, plan.Options{Gradients: o.Grads, Budget: budget})
+	if err != nil {
+		return Memory{}, err
+	}
+	return memoryOf(p), nil
+}
+
 // Needs is what running a network takes beside its weights.
 type Needs struct {
 	Memory

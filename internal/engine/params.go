@@ -27,6 +27,8 @@ type Params struct {
 	version  []uint64 // grows with every change of the values
 	empty    []bool   // the gradient is zero, whatever the arena holds
 	averaged []bool
+
+	of *Params // whose values these are, see Replica; nil for its own
 }
 
 // grain is the granularity of offsets in the arenas: one cache line of floats. What lies between parameters stays zero.
@@ -64,6 +66,9 @@ func NewParams(b plan.Backend, list []ir.Param) (*Params, error) {
 
 // Close frees the arenas.
 func (p *Params) Close() {
+	if p.of != nil {
+		p.data = nil
+	}
 	for _, arena := range []*[]float32{&p.data, &p.grad, &p.first, &p.second, &p.average} {
 		p.backend.Free(*arena)
 		*arena = nil

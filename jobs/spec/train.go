@@ -16,6 +16,7 @@ type Train struct {
 	Steps        int     `yaml:"steps"`
 	Batch        int     `yaml:"batch"`
 	Accumulate   int     `yaml:"accumulate"`
+	Workers      int     `yaml:"workers" op:"true"`
 	LearningRate float64 `yaml:"learning_rate"`
 	Schedule     string  `yaml:"schedule" enum:"constant,linear,cosine,config"`
 	Warmup       int     `yaml:"warmup"`
@@ -57,6 +58,8 @@ func (r *Resolved) validateTrain() error {
 		{t.Steps < 1, "spec.train.steps", "not at least 1"},
 		{t.Batch < 1 || t.Batch > 4096, "spec.train.batch", "not in 1..4096"},
 		{t.Accumulate < 1 || t.Accumulate > 1<<16, "spec.train.accumulate", "not in 1..65536"},
+		{t.Workers < 1 || t.Workers > 256, "spec.train.workers", "not in 1..256"},
+		{t.Workers > t.Accumulate, "spec.train.workers", "more than spec.train.accumulate, the batches of a step; smaller batches, of which more make a step, can be divided among workers"},
 		{!(t.LearningRate >= 0), "spec.train.learning_rate", "negative"},
 		{t.Warmup < 0 || t.Warmup > t.Steps, "spec.train.warmup", "not in 0..spec.train.steps"},
 		{!(t.FinalRate >= 0 && t.FinalRate <= 1), "spec.train.final_rate", "not in [0, 1]"},
@@ -97,7 +100,7 @@ func (r *Resolved) validateTrain() error {
 
 // onlyDiffusion are keys that no other stage has, and foreign those that a stage does not have.
 var (
-	onlyDiffusion = []string{"spec.train.first_stage", "spec.train.drop", "spec.train.min_snr", "spec.train.offset_noise", "spec.train.degradation", "spec.train.vocab", "spec.train.ema"}
+	onlyDiffusion = []string{"spec.train.first_stage", "spec.train.drop", "spec.train.min_snr", "spec.train.offset_noise", "spec.train.degradation", "spec.train.vocab", "spec.train.ema", "spec.train.workers"}
 	foreign       = map[string][]string{
 		"first-stage": append([]string{"spec.train.weight_decay"}, onlyDiffusion...),
 		"diffusion":   {"spec.train.perceptual"},

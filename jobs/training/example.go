@@ -148,6 +148,14 @@ func newRecipe(job *spec.Spec, m *nn.Model, drop func(int64) bool) (*recipe, err
 	return r, r.images()
 }
 
+// contextTokens is the length of the context that a frozen conditioner gives.
+func (r *recipe) contextTokens(m *nn.Model) int {
+	if r.condition == text || r.condition == layout {
+		return sample.TextLength(m)
+	}
+	return 1
+}
+
 // images says how the job wants its images.
 func (r *recipe) images() error {
 	p := r.job.Preprocess

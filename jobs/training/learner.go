@@ -12,8 +12,8 @@ type term struct {
 
 // learner is what is trained. Its numbers do not depend on threads.
 type learner interface {
-	// add computes the loss of a batch and collects its gradient.
-	add(batch []*example) ([]term, error)
+	// add computes the losses of batches, at most as many as there are workers, and collects their gradients.
+	add(batches ...[]*example) ([][]term, error)
 	// step makes a step of the optimiser with what was added.
 	step(rate float64) ([]term, error)
 	// check finds a parameter that is not finite.
@@ -28,5 +28,7 @@ type learner interface {
 	restore(model, optimiser *weights.File, steps int64) error
 	// elems is how many numbers change.
 	elems() int
+	// memory is what computing a step takes beside them, in bytes.
+	memory() (int64, error)
 	close()
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	classification "github.com/ldm-batch/ldm-batch/eval/training"
+	"github.com/ldm-batch/ldm-batch/internal/engine"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/nn/classifier"
 	"github.com/ldm-batch/ldm-batch/internal/plan"
@@ -18,11 +19,12 @@ type classifierLearner struct {
 	config  classifier.Config
 	trainer *classification.Trainer
 	batch   int
+	budget  int64 // of activations
 }
 
 func newClassifierLearner(c classifier.Config, job *spec.Spec, b plan.Backend) (*classifierLearner, error) {
 	t, err := classification.New(classification.Options{Config: c, WeightDecay: job.Train.WeightDecay, Clip: job.Train.Clip, Memory: int64(job.Limits.Memory), Backend: b})
-	return &classifierLearner{config: c, trainer: t, batch: job.Train.Batch}, err
+	return &classifierLearner{config: c, trainer: t, batch: job.Train.Batch, budget: int64(job.Limits.Memory)}, err
 }
 
 // openClassifier readies the stage classifier.
@@ -62,9 +64,16 @@ func (l *classifierLearner) classNames(f dataset.Features) error {
 
 func (l *classifierLearner) close() { l.trainer.Close() }
 
-func (l *classifierLearner) add(examples []*example) ([]term, error) {
-	r, err := l.trainer.Add(images(examples), labels(examples))
-	return []term{{"loss", r.Loss}, {"accuracy", float64(r.Right) / float64(len(examples))}}, err
+func (l *classifierLearner) add(batches ...[]*example) ([][]term, error) {
+	var terms [][]term
+	for _, examples := range batches {
+		r, err := l.trainer.Add(images(examples), labels(examples))
+		if err != nil {
+			return nil, err
+		}
+		terms = append(terms, []term{{"loss", r.Loss}, {"accuracy", float64(r.Right) / float64(len(examples))}})
+	}
+	return terms, nil
 }
 
 func labels(examples []*example) []int64 {
@@ -101,3 +110,16 @@ func (l *classifierLearner) restore(model, optimiser *weights.File, steps int64)
 }
 
 func (l *classifierLearner) elems() int { return l.trainer.Params().Elems() }
+
+func (l *classifierLearner) memory() (int64, error) {
+	p, err := l.config.Loss(l.batch, true)
+	if err != nil {
+		return 0, err
+	}
+	o := &engine.Objective{Program: p, Losses: []string{"loss"}, Values: []string{"logits"}}
+	for _, x := range l.config.Params() {
+		o.Grads = append(o.Grads, x.Name)
+	}
+	m, err := engine.MemoryOf(o, l.budget)
+	return m.Total(), err
+}

@@ -28,12 +28,13 @@ type diffusionLearner struct {
 	average bool
 }
 
-func newDiffusionLearner(m *nn.Model, job *spec.Spec, r *recipe, b plan.Backend) (*diffusionLearner, error) {
+// newDiffusionLearner makes a learner. b computes what is frozen, workers the batches of a step.
+func newDiffusionLearner(m *nn.Model, job *spec.Spec, r *recipe, b plan.Backend, workers []plan.Backend) (*diffusionLearner, error) {
 	t := job.Train
 	l := &diffusionLearner{model: m, recipe: r, seed: job.Compute.Seed, batch: t.Batch, stored: 1, average: m.Config.Diffusion.UseEMA && t.EMA > 0}
 	var err error
 	if l.trainer, err = diffusion.NewTrainer(m, diffusion.Config{MinSNR: t.MinSNR, OffsetNoise: t.OffsetNoise, Drop: t.Drop}, diffusion.Optimizer{
-		WeightDecay: t.WeightDecay, Clip: t.Clip, Average: t.EMA, Memory: int64(job.Limits.Memory),
+		WeightDecay: t.WeightDecay, Clip: t.Clip, Average: t.EMA, Memory: int64(job.Limits.Memory), Workers: workers,
 	}, b); err != nil {
 		return nil, err
 	}
@@ -53,13 +54,20 @@ func (l *diffusionLearner) close() {
 	}
 }
 
-func (l *diffusionLearner) add(examples []*example) ([]term, error) {
-	b, err := l.batchOf(examples, l.seed)
-	if err != nil {
-		return nil, err
+func (l *diffusionLearner) add(batches ...[]*example) ([][]term, error) {
+	made := make([]diffusion.Batch, len(batches))
+	for i, examples := range batches { // what is frozen runs on all threads, batch after batch
+		var err error
+		if made[i], err = l.batchOf(examples, l.seed); err != nil {
+			return nil, err
+		}
 	}
-	x, err := l.trainer.Add(b)
-	return []term{{"loss", x.Loss}, {"loss_simple", x.Simple}, {"loss_vlb", x.VLB}}, err
+	losses, err := l.trainer.Add(made...)
+	var terms [][]term
+	for _, x := range losses {
+		terms = append(terms, []term{{"loss", x.Loss}, {"loss_simple", x.Simple}, {"loss_vlb", x.VLB}})
+	}
+	return terms, err
 }
 
 func (l *diffusionLearner) step(rate float64) ([]term, error) {
@@ -68,6 +76,18 @@ func (l *diffusionLearner) step(rate float64) ([]term, error) {
 }
 
 func (l *diffusionLearner) elems() int { return l.trainer.Params().Elems() }
+
+func (l *diffusionLearner) memory() (int64, error) {
+	s := diffusion.Size{N: l.batch, H: l.recipe.latent[1], W: l.recipe.latent[2]}
+	if s.H == 0 {
+		f := l.first.Factor()
+		s.H, s.W = l.recipe.config.Size.H/f, l.recipe.config.Size.W/f
+	}
+	if l.model.UNet.Config.UseSpatialTransformer && !l.trainer.Objective.Learns() {
+		s.Tokens = l.recipe.contextTokens(l.model)
+	}
+	return l.trainer.Memory(s)
+}
 
 func (l *diffusionLearner) check() error { return l.trainer.Check() }
 

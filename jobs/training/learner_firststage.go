@@ -46,9 +46,9 @@ func newFirstStageLearner(c *nn.FirstStageConfig, perceptual *lpips.Model, job *
 func (l *firstStageLearner) close() { l.trainer.Close() }
 
 // add keeps the batch: both passes are one with their steps.
-func (l *firstStageLearner) add(examples []*example) ([]term, error) {
-	l.pending = examples
-	return nil, nil
+func (l *firstStageLearner) add(batches ...[]*example) ([][]term, error) {
+	l.pending = batches[0]
+	return make([][]term, len(batches)), nil
 }
 
 func (l *firstStageLearner) step(rate float64) ([]term, error) {
@@ -71,6 +71,11 @@ func termsOf(prefix string, log first.Log) []term {
 }
 
 func (l *firstStageLearner) elems() int { return l.trainer.Params().Elems() }
+
+func (l *firstStageLearner) memory() (int64, error) {
+	size := l.recipe.config.Size
+	return l.trainer.Memory(l.batch, size.H, size.W)
+}
 
 func (l *firstStageLearner) check() error { return nil }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 
 	"github.com/ldm-batch/ldm-batch/internal/cpu"
@@ -29,6 +30,7 @@ type Prepared struct {
 	spec     *spec.Resolved
 	log      *slog.Logger
 	backend  plan.Backend
+	workers  []plan.Backend // none when a step is one batch
 	config   *nn.Config
 	yaml     []byte // of the configuration
 	recipe   *recipe
@@ -104,6 +106,32 @@ func (p *Prepared) openDevice(context.Context) error {
 	}
 	p.backend = b
 	p.onClose(b.Close)
+	return p.openWorkers(o)
+}
+
+// openWorkers divides the threads among the workers, where a step takes several batches.
+func (p *Prepared) openWorkers(o cpu.Options) error {
+	t := p.spec.Spec.Train
+	switch {
+	case t.Accumulate == 1 || t.Stage != "diffusion":
+		return nil
+	case t.Workers == 1:
+		p.workers = []plan.Backend{p.backend}
+		return nil
+	}
+	all := o.Threads
+	if all == 0 {
+		all = runtime.GOMAXPROCS(0)
+	}
+	for i := range t.Workers {
+		o.Threads = max(1, (all+i)/t.Workers)
+		b, err := cpu.Open(o)
+		if err != nil {
+			return err
+		}
+		p.workers = append(p.workers, b)
+		p.onClose(b.Close)
+	}
 	return nil
 }
 
@@ -192,7 +220,7 @@ func (p *Prepared) openModel(ctx context.Context) error {
 			return exitcode.Errorf(exitcode.Usage, "spec.preprocess.size: %v is not a multiple of %d pixels, which this model needs", s.Preprocess.Size, k)
 		}
 	}
-	l, err := newDiffusionLearner(m, s, p.recipe, p.backend)
+	l, err := newDiffusionLearner(m, s, p.recipe, p.backend, p.workers)
 	if err != nil {
 		return err
 	}

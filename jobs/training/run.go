@@ -33,7 +33,7 @@ func (p *Prepared) Run(ctx context.Context, o jobs.RunOptions) (*Result, error) 
 
 func (p *Prepared) run(ctx context.Context, o jobs.RunOptions, r *Result, started time.Time) (err error) {
 	if o.Shard.Count > 1 {
-		return exitcode.Errorf(exitcode.Usage, "--shard: a training is not divided; use --threads")
+		return exitcode.Errorf(exitcode.Usage, "--shard: a training is not divided; use --threads and --workers")
 	}
 	dir := p.spec.Spec.Output.Path
 	folder, err := commit.Open(ctx, dir, p.plan, commit.Options{
@@ -186,30 +186,36 @@ func (l *loop) step(ctx context.Context, batches <-chan delivery) (*train.State,
 	p, t := l.p, l.p.spec.Spec.Train
 	after := l.state
 	var terms []term
-	for range t.Accumulate {
-		var d delivery
-		select {
-		case <-ctx.Done():
-			return nil, nil, nil
-		case d = <-batches:
+	for left := t.Accumulate; left > 0; {
+		var some [][]*example
+		for range min(left, t.Workers) {
+			var d delivery
+			select {
+			case <-ctx.Done():
+				return nil, nil, nil
+			case d = <-batches:
+			}
+			if ctx.Err() != nil {
+				return nil, nil, nil
+			}
+			if d.err != nil {
+				return nil, nil, d.err
+			}
+			some, after = append(some, d.examples), d.after
 		}
-		if ctx.Err() != nil {
-			return nil, nil, nil
-		}
-		if d.err != nil {
-			return nil, nil, d.err
-		}
-		more, err := p.learner.add(d.examples)
+		left -= len(some)
+		more, err := p.learner.add(some...)
 		if err != nil {
 			return nil, nil, l.diverged(err)
 		}
-		if terms == nil {
-			terms = make([]term, len(more))
+		for _, list := range more {
+			if terms == nil {
+				terms = make([]term, len(list))
+			}
+			for i, x := range list {
+				terms[i] = term{x.name, terms[i].value + x.value/float64(t.Accumulate)}
+			}
 		}
-		for i, x := range more {
-			terms[i] = term{x.name, terms[i].value + x.value/float64(t.Accumulate)}
-		}
-		after = d.after
 	}
 	rate := p.rate * p.schedule.Factor(l.state.Step)
 	more, err := p.learner.step(rate)

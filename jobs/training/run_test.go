@@ -15,6 +15,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 	"github.com/ldm-batch/ldm-batch/jobs"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
+	diffusion "github.com/ldm-batch/ldm-batch/sample/training"
 )
 
 // set makes settings of keys and values.
@@ -109,6 +110,43 @@ func TestDrain(t *testing.T) {
 		if !bytes.Equal(read(t, filepath.Join(whole, "out", name)), read(t, filepath.Join(dir, "out", name))) {
 			t.Errorf("%s differs from that of a run that was not stopped", name)
 		}
+	}
+}
+
+// TestWorkers divides the batches of steps among workers and threads, which may change when a run goes on: the bytes are the same.
+func TestWorkers(t *testing.T) {
+	t.Parallel()
+	settings := []string{"steps: 4", "accumulate: 4", "clip: 0.5", "drop: 0.2", "shuffle: 4", "checkpoint_every: 100", "validation: pictures", "validate_every: 4", "validation_rows: 4"}
+	model := classes("use_ema: true", "scale_by_std: true")
+	whole, path := fixture(t, model, settings...)
+	if _, err := runFile(context.Background(), path, jobs.RunOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, workers := range [][2]string{{"2", "3"}, {"3", "1"}, {"4", "2"}} {
+		dir, path := fixture(t, model, settings...)
+		stopAfter(t, path, 2, set("train.workers", workers[0], "compute.threads", "1")...)
+		if _, err := runFile(context.Background(), path, jobs.RunOptions{}, set("train.workers", workers[1], "compute.threads", "3")...); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{modelName, logName, "checkpoints/step-00000004.state.safetensors"} {
+			if !bytes.Equal(read(t, filepath.Join(whole, "out", name)), read(t, filepath.Join(dir, "out", name))) {
+				t.Errorf("%s workers: %s differs from that of one worker", workers, name)
+			}
+		}
+	}
+	_, path = fixture(t, model, "steps: 1", "accumulate: 2", "workers: 2")
+	r, err := spec.LoadFile(path, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Prepare(context.Background(), r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	one, err := p.learner.(*diffusionLearner).trainer.Memory(diffusion.Size{N: 3, H: 8, W: 8})
+	if d := p.Describe(); err != nil || d.Workers != 2 || d.StepBytes != one || d.MemoryBytes != 4*(5+2)*int64(d.Trained) {
+		t.Errorf("%+v; a step takes %d (%v)", d, one, err)
 	}
 }
 
@@ -250,14 +288,14 @@ func TestDescribe(t *testing.T) {
 	}
 	defer p.Close()
 	d := p.Describe()
-	if d.Rows != 7 || d.Epochs != 12 || d.Condition != "classes" || d.Trained < 1000 || d.MemoryBytes != 20*int64(d.Trained) || d.Rate != 1e-3 {
+	if d.Rows != 7 || d.Epochs != 12 || d.Condition != "classes" || d.Trained < 1000 || d.MemoryBytes != 24*int64(d.Trained) || d.StepBytes < 1<<20 || d.Rate != 1e-3 {
 		t.Errorf("%+v", d)
 	}
 	var b bytes.Buffer
 	if err := d.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"spec.train.steps ", "14 ", "12 epochs", "M parameters"} {
+	for _, want := range []string{"spec.train.steps ", "14 ", "12 epochs", "M parameters", "MB within a step"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the text does not say %q:\n%s", want, b.String())
 		}
@@ -286,6 +324,7 @@ func TestPrepareRefuses(t *testing.T) {
 		"spec.train.steps: not at least 1":    set("train.steps", "0"),
 		"unknown key spec.train.step":         set("train.step", "3"),
 		"spec.compute.precision: training is": set("compute.precision", "mixed"),
+		"spec.train.workers: more than":       set("train.workers", "2"),
 	} {
 		_, err := runFile(context.Background(), path, jobs.RunOptions{}, settings...)
 		if err == nil || !strings.Contains(err.Error(), want) {

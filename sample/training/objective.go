@@ -78,6 +78,11 @@ func NewObjective(m *nn.Model, c Config) (*Objective, error) {
 	return &Objective{model: m, config: c, tables: t, feed: map[string][]float32{}}, nil
 }
 
+// another is the same objective with buffers of its own.
+func (o *Objective) another() *Objective {
+	return &Objective{model: o.model, config: o.config, tables: o.tables, feed: map[string][]float32{}}
+}
+
 // trainable says whether a conditioner has parameters of its own.
 func trainable(m *nn.Model) bool {
 	return slices.Contains([]nn.ConditionerKind{nn.ClassEmbedder, nn.BERTEmbedder, nn.SpatialRescaler}, m.Conditioner.Config.Kind) &&

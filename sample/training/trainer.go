@@ -17,6 +17,11 @@ type Optimizer struct {
 	Clip        float64 // largest norm of the gradient; 0: none
 	Average     float64 // decay of the moving average of the U-Net; 0: none
 	Memory      int64   // bytes of activations above which they are dropped and computed again; 0: no limit
+
+	// Workers compute batches of one step at the same time, each with gradients of its own, which are added in the order of the
+	// batches: sums are the same bits for any number of workers. None: batches are computed one after the other on the trainer's
+	// backend and share gradients, with less memory and, where a parameter is used twice, other last bits.
+	Workers []plan.Backend
 }
 
 // Trainer trains a model batch by batch. It is not safe for concurrent use.
@@ -25,7 +30,7 @@ type Trainer struct {
 	model     *nn.Model
 	backend   plan.Backend
 	params    *engine.Params
-	training  *engine.Training
+	workers   []*worker
 	o         Optimizer
 	averaged  []string
 	steps     int64
@@ -46,7 +51,14 @@ func NewTrainer(m *nn.Model, c Config, o Optimizer, b plan.Backend) (*Trainer, e
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{Objective: obj, model: m, backend: b, params: p, o: o, training: engine.NewTraining(p, nil, b, o.Memory)}
+	t := &Trainer{Objective: obj, model: m, backend: b, params: p, o: o}
+	if len(o.Workers) == 0 {
+		t.workers = []*worker{{obj, p, engine.NewTraining(p, nil, b, o.Memory)}}
+	}
+	for _, b := range o.Workers {
+		r := p.Replica(b)
+		t.workers = append(t.workers, &worker{obj.another(), r, engine.NewTraining(r, nil, b, o.Memory/int64(len(o.Workers)))})
+	}
 	for _, x := range list {
 		if x.Name == LogvarKey {
 			fill(p.Data(LogvarKey), float32(m.Config.Diffusion.LogvarInit))
@@ -76,7 +88,12 @@ func (t *Trainer) averages() bool { return t.model.Config.Diffusion.UseEMA && t.
 
 // Close frees parameters and compiled objectives.
 func (t *Trainer) Close() {
-	t.training.Close()
+	for _, w := range t.workers {
+		w.training.Close()
+		if w.params != t.params {
+			w.params.Close()
+		}
+	}
 	t.params.Close()
 }
 
@@ -86,29 +103,32 @@ func (t *Trainer) Params() *engine.Params { return t.params }
 // Steps is the number of steps that the optimiser has made.
 func (t *Trainer) Steps() int64 { return t.steps }
 
-// Add computes the loss of a batch and adds its gradient to those since the last step.
-func (t *Trainer) Add(b Batch) (Losses, error) {
+// Add computes the losses of batches and adds their gradients to those since the last step.
+func (t *Trainer) Add(batches ...Batch) ([]Losses, error) {
 	if t.batches == 0 {
 		t.params.ZeroGrad()
 	}
-	t.batches++
-	step, err := t.training.Compile(fmt.Sprint("train ", b.Size), func() (*engine.Objective, error) { return t.Objective.Graph(b.Size, true) })
-	if err != nil {
-		return Losses{}, err
+	t.batches += len(batches)
+	losses := make([]Losses, 0, len(batches))
+	for len(batches) > 0 {
+		n := min(len(t.workers), len(batches))
+		some, err := t.together(batches[:n])
+		if err != nil {
+			return nil, err
+		}
+		losses, batches = append(losses, some...), batches[n:]
 	}
-	return t.run(step, b)
+	return losses, nil
 }
 
-func (t *Trainer) run(step *engine.Step, b Batch) (Losses, error) {
-	feed, err := t.Objective.Feed(b)
+// Memory is what computing a step takes for a batch of a size beside parameters and packed weights, of all workers together.
+func (t *Trainer) Memory(s Size) (int64, error) {
+	o, err := t.Objective.Graph(s, true)
 	if err != nil {
-		return Losses{}, err
+		return 0, err
 	}
-	loss, err := step.Run(feed)
-	if err != nil {
-		return Losses{}, err
-	}
-	return t.Objective.Losses(loss[0], step.Value("errors"))
+	m, err := engine.MemoryOf(o, t.o.Memory/int64(len(t.workers)))
+	return m.Total() * int64(len(t.workers)), err
 }
 
 // Step is one step of the optimiser with the mean of the gradients that were added. The norm is that of the gradient before it is
@@ -157,7 +177,7 @@ func (t *Trainer) Check() error {
 type Validation struct {
 	t     *Trainer
 	graph *engine.Training
-	none  *engine.Params
+	none  *engine.Params // of a graph of its own
 }
 
 // Validate begins a validation of the present weights.
@@ -165,14 +185,18 @@ func (t *Trainer) Validate(average bool) (*Validation, error) {
 	if average && !t.averages() {
 		return nil, exitcode.Errorf(exitcode.Internal, "no moving average is kept")
 	}
+	source := t.params.Averages()
 	if !average {
-		return &Validation{t: t, graph: t.training}, nil
+		if len(t.workers) == 1 {
+			return &Validation{t: t, graph: t.workers[0].training}, nil
+		}
+		source = t.params // with all threads, not those of a worker
 	}
 	none, err := engine.NewParams(t.backend, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &Validation{t, engine.NewTraining(none, t.params.Averages(), t.backend, 0), none}, nil
+	return &Validation{t, engine.NewTraining(none, source, t.backend, 0), none}, nil
 }
 
 // Loss is that of a batch.
@@ -181,7 +205,7 @@ func (v *Validation) Loss(b Batch) (Losses, error) {
 	if err != nil {
 		return Losses{}, err
 	}
-	return v.t.run(step, b)
+	return (&worker{objective: v.t.Objective}).run(step, b)
 }
 
 // Close frees what the validation compiled.
