@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"image"
 	"image/draw"
-	"image/jpeg"
-	_ "image/png"
+	"image/png"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -91,7 +90,7 @@ func TestTasks(t *testing.T) {
 		run.do("verify", tree)
 		run.do("export", "--format", "png", parts, files)
 		sameFiles(t, filepath.Join(tree, "images"), files)
-		contactSheet(t, filepath.Join(tree, "images"), filepath.Join(dir, c.name+".jpg"))
+		contactSheet(t, filepath.Join(tree, "images"), filepath.Join(dir, c.name+".png"))
 	}
 }
 
@@ -188,7 +187,7 @@ func contactSheet(t *testing.T, dir, to string) {
 		}
 	}
 	var b bytes.Buffer
-	if err := jpeg.Encode(&b, sheet, nil); err != nil {
+	if err := png.Encode(&b, sheet); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(to, b.Bytes(), 0o666); err != nil {

@@ -118,21 +118,31 @@ func joinConditions(uncond, cond Condition) (Condition, error) {
 	}, nil
 }
 
+// checkModel says why a model cannot be sampled from.
+func checkModel(m *nn.Model, c Config) error {
+	switch {
+	case m.UNet == nil:
+		return fmt.Errorf("%s: the configuration has no U-Net", m.Config.Path)
+	case m.Config.Diffusion != nil && m.Config.Diffusion.ConditioningKey == nn.Hybrid:
+		return exitcode.Errorf(exitcode.Usage, "%s: conditioning_key hybrid is not supported; concat, crossattn and adm are", m.Config.Path)
+	case c.ReuseEvery > 1 && c.ReuseBranch >= m.UNet.Branches():
+		return exitcode.Errorf(exitcode.Usage, "reuse.branch: %d is not one of the %d of this model, from 0 on", c.ReuseBranch, m.UNet.Branches())
+	}
+	return nil
+}
+
 // NewDenoiser makes the denoiser of a model for one batch. With a guidance scale other than 1 and an unconditional
 // condition, every prediction is one call on the doubled batch, except where an interval leaves guidance out.
 func NewDenoiser(s *engine.Session, d DenoiserSpec) (Denoiser, error) {
 	m := s.Model
+	if err := checkModel(m, d.Config); err != nil {
+		return nil, err
+	}
 	switch {
-	case m.UNet == nil:
-		return nil, fmt.Errorf("%s: the configuration has no U-Net", m.Config.Path)
-	case m.Config.Diffusion != nil && m.Config.Diffusion.ConditioningKey == nn.Hybrid:
-		return nil, exitcode.Errorf(exitcode.Usage, "%s: conditioning_key hybrid is not supported; concat, crossattn and adm are", m.Config.Path)
 	case d.Tiles != nil && d.Patches != nil:
 		return nil, exitcode.Errorf(exitcode.Usage, "tiles and patches exclude each other")
 	case d.Config.ReuseEvery > 1 && (d.Tiles != nil || d.Patches != nil):
 		return nil, exitcode.Errorf(exitcode.Usage, "reuse: not with tiles or patches, which would each need features of their own")
-	case d.Config.ReuseEvery > 1 && d.Config.ReuseBranch >= m.UNet.Branches():
-		return nil, exitcode.Errorf(exitcode.Usage, "reuse.branch: %d is not one of the %d of this model, from 0 on", d.Config.ReuseBranch, m.UNet.Branches())
 	}
 	if d.Uncond == nil || d.Config.Guidance == 1 {
 		return newNetwork(s, d, d.N, d.Cond)

@@ -27,6 +27,9 @@ func NewGenerator(s *engine.Session, c Config) (*Generator, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkModel(s.Model, c); err != nil {
+		return nil, err
+	}
 	p, err := New(c, sched)
 	if err != nil {
 		return nil, exitcode.With(exitcode.Usage, err)

@@ -269,8 +269,7 @@ func TestMeasureReuse(t *testing.T) {
 		}
 
 		cfg.ReuseBranch = 99
-		g, r = generate(cfg)
-		if _, err := g.GenerateLatents(context.Background(), r); exitcode.Of(err) != exitcode.Usage {
+		if _, err := NewGenerator(f.session, cfg); exitcode.Of(err) != exitcode.Usage {
 			t.Errorf("branch 99: %v", err)
 		}
 		cfg.ReuseBranch = 0

@@ -78,6 +78,42 @@ func TestConditionedPictures(t *testing.T) {
 	}
 }
 
+// TestUnsupportedModels refuses models that cannot be sampled from when the job is checked, and says why.
+func TestUnsupportedModels(t *testing.T) {
+	in := []string{"input.path=" + descriptions(t, t.TempDir(), nil), "input.caption=caption", "sample.vocab=" + vocab(t, 200)}
+	embedder := `    cond_stage_config:
+      target: ldm.modules.encoders.modules.BERTEmbedder
+      params: {n_embed: 24, n_layer: 1, vocab_size: 200, max_seq_len: 77}
+    cond_stage_key: caption
+    conditioning_key: `
+	hybrid := func() (model, error) { return makeModel("hybrid", taskConfig(6, attends, embedder+"hybrid\n"), 0.7) }
+	with := func(old, new string) func() (model, error) {
+		m := get(t, textModel)
+		m.config = rewrite(t, m.config, filepath.Join(t.TempDir(), "model.yaml"), old, new)
+		return func() (model, error) { return m, nil }
+	}
+	for _, c := range []struct {
+		model func() (model, error)
+		word  string
+	}{
+		{hybrid, "conditioning_key hybrid is not supported"},
+		{with("modules.BERTEmbedder", "modules.FrozenCLIPTextEmbedder"), "FrozenCLIPTextEmbedder is not supported"},
+		{with("use_ema: false", "use_ema: false\n    parameterization: x0"), "parameterization x0 is not supported"},
+	} {
+		r, err := taskJob(t, c.model, "text", in...).to(filepath.Join(t.TempDir(), "out")).resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := jobs.Prepare(t.Context(), r, jobs.PrepareOptions{})
+		if err == nil {
+			p.Close()
+			t.Errorf("accepted, want %q", c.word)
+			continue
+		}
+		mentions(t, err.Error(), ".yaml", c.word)
+	}
+}
+
 // TestConditionKeys gives models what they are not conditioned on, and not what they are.
 func TestConditionKeys(t *testing.T) {
 	in := sketches(t, 32, 32, func(x, _ int) bool { return x > 20 })
