@@ -29,7 +29,8 @@ func TestParseConfig(t *testing.T) {
 		{"size: 8", "size: 9", "model.params.size: 9"},
 		{"size: 8", "size: 0", "model.params.size: 0"},
 		{"8, 16", "8, 12", "model.params.channels: 12 is not a multiple of 8"},
-		{"[8, 16]", "[]", "model.params.channels: missing"},
+		{"[8, 16]", "[]", "model.params.channels: 0 levels"},
+		{"[8, 16]", "[8" + strings.Repeat(", 8", 70) + "]", "model.params.channels: 71 levels"},
 		{"size: 8", "size: 8\n    depth: 3", "depth"},
 		{"model:", "- model:", "config.yaml: yaml"},
 	} {
@@ -134,4 +135,20 @@ func TestLargest(t *testing.T) {
 	if i := Largest([]float32{1, 3, 3, 2}); i != 1 {
 		t.Errorf("class %d", i)
 	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(text))
+	f.Add([]byte(strings.Replace(text, "[8, 16]", "[8"+strings.Repeat(", 8", 70)+"]", 1)))
+	f.Add([]byte("model: {target: ldm_batch.Classifier, params: {classes: [a, b], size: 0, channels: [8]}}"))
+	f.Add([]byte("model: &m {target: *m}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := ParseConfig("config.yaml", data)
+		switch {
+		case err != nil && exitcode.Of(err) != exitcode.Data:
+			t.Errorf("class %d: %v", exitcode.Of(err), err)
+		case err == nil && len(c.Params()) != 6+8*(len(c.Channels)-1):
+			t.Errorf("%d parameters of %d levels", len(c.Params()), len(c.Channels))
+		}
+	})
 }

@@ -25,6 +25,7 @@ type Config struct {
 const (
 	maxClasses  = 1 << 16
 	maxSize     = 1 << 12
+	maxLevels   = 12
 	maxChannels = 1 << 12
 	maxConfig   = 4 << 20
 )
@@ -37,8 +38,8 @@ func (c Config) Validate() error {
 	switch {
 	case len(c.Classes) < 2 || len(c.Classes) > maxClasses:
 		return bad("classes", "%d names, want 2 to %d", len(c.Classes), maxClasses)
-	case len(c.Channels) == 0:
-		return bad("channels", "missing")
+	case len(c.Channels) == 0 || len(c.Channels) > maxLevels:
+		return bad("channels", "%d levels, want 1 to %d", len(c.Channels), maxLevels)
 	case c.Size < 1 || c.Size > maxSize || c.Size%(1<<(len(c.Channels)-1)) != 0:
 		return bad("size", "%d is not in 1..%d or cannot be halved %d times", c.Size, maxSize, len(c.Channels)-1)
 	}
