@@ -33,6 +33,7 @@ type Inception struct {
 	protocol eval.Protocol
 	model    *inception.Model
 	session  *engine.Session
+	double   *inception.Double // in its place, if features are computed in double precision
 	taps     []Tap
 	identity Identity
 }
@@ -85,6 +86,22 @@ func (x *Inception) graph(n int, taps []string) func() (*nn.Graph, error) {
 	}
 }
 
+// UseDouble computes features in double precision from here on, one picture after the other in plain loops: a minute each is
+// usual. They are rounded once, when they are handed out. For audits.
+func (x *Inception) UseDouble() (err error) {
+	x.double, err = x.model.Double(x.list()...)
+	return err
+}
+
+// list are the names of the taps.
+func (x *Inception) list() []inception.Tap {
+	var list []inception.Tap
+	for _, t := range x.taps {
+		list = append(list, inception.Tap(t.Name))
+	}
+	return list
+}
+
 // Identity implements [Network].
 func (x *Inception) Identity() Identity { return x.identity }
 
@@ -101,6 +118,9 @@ func (x *Inception) Inputs() int { return 3 * eval.Side * eval.Side }
 func (x *Inception) Features(inputs []float32, n int) ([][]float32, error) {
 	if len(inputs) != n*x.Inputs() {
 		return nil, fmt.Errorf("%d values for %d inputs of %d", len(inputs), n, x.Inputs())
+	}
+	if x.double != nil {
+		return x.features64(inputs, n)
 	}
 	taps := make([]string, len(x.taps))
 	for i, t := range x.taps {
@@ -120,6 +140,27 @@ func (x *Inception) Features(inputs []float32, n int) ([][]float32, error) {
 			return nil, err
 		}
 		out[i] = slices.Clone(v)
+	}
+	return out, nil
+}
+
+func (x *Inception) features64(inputs []float32, n int) ([][]float32, error) {
+	out := make([][]float32, len(x.taps))
+	for i := range n {
+		y, err := x.double.Run(inputs[i*x.Inputs():][:x.Inputs()])
+		if err != nil {
+			return nil, err
+		}
+		for t, v := range y {
+			for _, f := range v {
+				out[t] = append(out[t], float32(f))
+			}
+		}
+	}
+	for t, v := range out {
+		if err := engine.Finite("features "+x.taps[t].Name, v); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }

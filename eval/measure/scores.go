@@ -3,6 +3,7 @@ package measure
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/ldm-batch/ldm-batch/eval"
 	"github.com/ldm-batch/ldm-batch/eval/extract"
@@ -22,8 +23,9 @@ type Config struct {
 	Taps        []extract.Tap
 	Neighbours  int // 0: the protocol's, or 3 of precision and recall and 5 of density and coverage
 	MaxFeatures int
-	Reconstruct bool // the generated set are reconstructions
-	Moments     bool // of the generated set are wanted
+	Reconstruct bool     // the generated set are reconstructions
+	Keep        bool     // what statistics of the generated set are made of is wanted
+	ClassNames  []string // of the network's classes, where it has any
 }
 
 // Keyed is a score under the key by which conditions and results name it.
@@ -39,13 +41,22 @@ type Neighbour struct {
 	Copied               bool
 }
 
+// Kept is what statistics of the generated set by one tap are made of.
+type Kept struct {
+	Tap     string
+	Moments *stats.Moments
+	// Of the tap of FID: features and labels of all rows, or no row if they are more than [Config.MaxFeatures].
+	Features stats.Features
+	Labels   []int64
+}
+
 // Outcome is what was measured.
 type Outcome struct {
 	Scores     []Keyed
 	Classes    []report.Class
 	Neighbours []Neighbour // the nearest first
 	Projection *report.Projection
-	Moments    *stats.Moments // of the generated set by the tap of FID; nil unless asked for
+	Kept       []Kept // by tap; nil unless asked for
 	Warnings   []string
 }
 
@@ -60,6 +71,14 @@ func tapOf(metric string) string {
 		return extract.Unbiased
 	}
 	return extract.Pool
+}
+
+// tapOf is the tap that a metric is made of.
+func (c Config) tapOf(metric string) string {
+	if c.Network.FID && len(c.Taps) > 1 {
+		return tapOf(metric)
+	}
+	return c.Taps[0].Name
 }
 
 // TapsOf lists the taps of the network of FID that metrics need, each once, in the order of the metrics.
@@ -83,14 +102,15 @@ type measurement struct {
 	out                  *Outcome
 }
 
-// Scores measures. The reference is a set, statistics, or both: then distances of distributions are from the statistics.
+// Scores measures. The reference is a set, statistics, or both: then distances of distributions are from the statistics, as far as
+// they go. Without a reference, metrics that compare are left out.
 func Scores(c Config, generated, ref *Set, given *reference.Reference) (*Outcome, error) {
 	m := &measurement{Config: c, generated: generated, reference: ref, given: given, out: &Outcome{}}
 	// Metric by metric within one tap after the other, so that the features of one tap at a time are held.
 	for _, tap := range c.Taps {
 		var mine []string
 		for _, metric := range c.Metrics {
-			if len(c.Taps) == 1 || tapOf(metric) == tap.Name {
+			if c.tapOf(metric) == tap.Name && metric != AccuracyMetric {
 				mine = append(mine, metric)
 			}
 		}
@@ -99,6 +119,11 @@ func Scores(c Config, generated, ref *Set, given *reference.Reference) (*Outcome
 		}
 		if err := m.tap(tap, mine); err != nil {
 			return nil, err
+		}
+	}
+	if slices.Contains(c.Metrics, AccuracyMetric) {
+		if err := m.accuracy(); err != nil {
+			return nil, fmt.Errorf("%s: %w", AccuracyMetric, err)
 		}
 	}
 	// In the order of the metrics.
@@ -122,13 +147,17 @@ type side struct {
 }
 
 func (m *measurement) tap(tap extract.Tap, metrics []string) error {
-	main := len(m.Taps) == 1 || tap.Name == extract.Pool
-	g, err := hold(m.generated, tap, m.MaxFeatures, m.Moments && main)
+	main := tap.Name == m.tapOf("fid")
+	g, err := hold(m.generated, tap, m.MaxFeatures, m.Keep && tap.Name != extract.Unbiased)
 	if err != nil {
 		return fmt.Errorf("generated: %w", err)
 	}
-	if m.Moments && main {
-		m.out.Moments = g.moments
+	if m.Keep && tap.Name != extract.Unbiased {
+		k := Kept{Tap: tap.Name, Moments: g.moments}
+		if main && g.whole() {
+			k.Features, k.Labels = g.sample, g.labels
+		}
+		m.out.Kept = append(m.out.Kept, k)
 	}
 	var r side
 	if m.reference != nil && tap.Name != extract.Unbiased {
@@ -138,21 +167,21 @@ func (m *measurement) tap(tap extract.Tap, metrics []string) error {
 		r.n = r.held.n
 	}
 	switch {
-	case m.given != nil && tap.Name == extract.Spatial:
-		if r.normal = m.given.Spatial; r.normal == nil {
-			return fmt.Errorf("%s: has no statistics of the features of sfid", m.given.Path)
+	case tap.Name == extract.Unbiased:
+	case m.given != nil && (r.held == nil || m.given.Has(tap.Name, tap.D) == nil):
+		if r.normal, err = m.given.Normal(tap.Name, tap.D); err != nil {
+			return err
 		}
-	case m.given != nil && tap.Name != extract.Unbiased:
-		r.normal = m.given.Normal
+		r.n = int64(r.normal.N)
 	case r.held != nil:
 		if r.normal, err = r.held.normal(); err != nil {
 			return fmt.Errorf("reference: %w", err)
 		}
 	}
-	if m.given != nil && r.normal != nil {
-		r.n = int64(r.normal.N)
-	}
 	for _, metric := range metrics {
+		if r.normal == nil && metric != "is" {
+			continue // there is no reference
+		}
 		if err := m.metric(metric, g, r); err != nil {
 			return fmt.Errorf("%s: %w", metric, err)
 		}
@@ -275,10 +304,25 @@ func (m *measurement) infinity(g *held, r side) error {
 }
 
 func (m *measurement) classes(g *held, r side) error {
-	if !m.generated.Labeled || !m.reference.Labeled {
-		return fmt.Errorf("both sets need labels; generated has them: %t, reference: %t", m.generated.Labeled, m.reference.Labeled)
+	tap := m.tapOf("class_fid")
+	given := m.given != nil && m.given.HasClasses(tap)
+	if labels := given || m.reference != nil && m.reference.Labeled; !m.generated.Labeled || !labels {
+		return fmt.Errorf("both sets need labels; generated has them: %t, reference: %t", m.generated.Labeled, labels)
 	}
-	list, err := stats.FrechetByClass(g.sample, g.labels, r.sample, r.labels)
+	of := map[int64]stats.ClassReference{}
+	var err error
+	if given {
+		err = m.given.Classes(tap, func(class, rows int64, p *stats.Normal) error {
+			of[class] = stats.ClassReference{N: int(rows), Normal: p}
+			return nil
+		})
+	} else {
+		of, err = stats.Classes(r.sample, r.labels)
+	}
+	if err != nil {
+		return fmt.Errorf("reference: %w", err)
+	}
+	list, err := stats.FrechetByClass(g.sample, g.labels, of, r.normal)
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"math"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/ldm-batch/ldm-batch/eval/linalg"
 	"github.com/ldm-batch/ldm-batch/eval/stats"
@@ -38,13 +39,15 @@ const (
 	Statistics    = "statistics"
 )
 
-// Reference is what a set is compared with.
+// Reference is what a set is compared with: normal distributions of features by tap, or features themselves.
 type Reference struct {
 	Path, Format string
-	Meta         iostats.Meta   // empty but for [Statistics]
-	Normal       *stats.Normal  // of all pictures
-	Spatial      *stats.Normal  // of the features of sFID; nil if the file has none
-	Moments      *stats.Moments // exact sums; nil if the file has none
+	Meta         iostats.Meta    // empty but for [Statistics]
+	Features     *stats.Features // of clean-fid's files for KID, which have no distribution
+
+	sets    []iostats.Set // of [Statistics]
+	normal  *stats.Normal // of other formats, whose tap is not known
+	spatial *stats.Normal // of the features of sFID; nil if there are none
 }
 
 // Open reads the statistics at path. want is the size and sha256 of a file of statistics, nil if they are not known; other
@@ -58,7 +61,10 @@ func Open(path string, want *part.Expect) (*Reference, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte("ARROW1")):
 		r.Format = Statistics
-		err = r.readStatistics(want)
+		var f *iostats.File
+		if f, err = iostats.Read(path, want); err == nil {
+			r.Meta, r.sets = f.Meta, f.Sets
+		}
 	case isTorch:
 		r.Format = TorchFidelity
 		err = r.readTorch()
@@ -70,6 +76,125 @@ func Open(path string, want *part.Expect) (*Reference, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// spatialTap is the tap of sFID.
+const spatialTap = "sfid_2023"
+
+// Has says whether there are statistics of all pictures by a tap of d features; the error of class data says what there is.
+func (r *Reference) Has(tap string, d int) error {
+	if r.Format == Statistics {
+		var taps []string
+		for _, s := range r.sets {
+			if s.Class != nil {
+				continue
+			}
+			if s.Tap == tap && s.Features == d {
+				return nil
+			}
+			taps = append(taps, fmt.Sprintf("%s (%d)", s.Tap, s.Features))
+		}
+		return exitcode.Errorf(exitcode.Data, "%s: no statistics of tap %s (%d features), only of %s", r.Path, tap, d, strings.Join(taps, ", "))
+	}
+	p := r.normal
+	if tap == spatialTap {
+		if p = r.spatial; p == nil {
+			return exitcode.Errorf(exitcode.Data, "%s: no statistics of the features of sFID (mu_s, sigma_s)", r.Path)
+		}
+	}
+	switch {
+	case p == nil && r.Features != nil && r.Features.D == d:
+	case p == nil:
+		return exitcode.Errorf(exitcode.Data, "%s: %d rows of %d features, the tap %s has %d", r.Path, r.Features.N, r.Features.D, tap, d)
+	case p.D() != d:
+		return exitcode.Errorf(exitcode.Data, "%s: statistics of %d features, the tap %s has %d", r.Path, p.D(), tap, d)
+	}
+	return nil
+}
+
+// Rows is the number of all pictures, 0 if it is not known.
+func (r *Reference) Rows() int64 {
+	for _, s := range r.sets {
+		if s.Class == nil {
+			return s.Rows
+		}
+	}
+	if r.Features != nil {
+		return int64(r.Features.N)
+	}
+	return 0
+}
+
+// Normal is the distribution of all pictures by a tap of d features; see [Reference.Has]. Features become a distribution.
+func (r *Reference) Normal(tap string, d int) (*stats.Normal, error) {
+	if err := r.Has(tap, d); err != nil {
+		return nil, err
+	}
+	switch {
+	case r.Format == Statistics:
+		for _, s := range r.sets {
+			if s.Class == nil && s.Tap == tap && s.Features == d {
+				return r.of(s)
+			}
+		}
+	case tap == spatialTap:
+		return r.spatial, nil
+	case r.normal == nil:
+		p, err := stats.NormalOf(*r.Features)
+		if err != nil {
+			return nil, exitcode.With(exitcode.Data, fmt.Errorf("%s: %w", r.Path, err))
+		}
+		return p, nil
+	}
+	return r.normal, nil
+}
+
+// HasClasses says whether there are statistics of classes by a tap.
+func (r *Reference) HasClasses(tap string) bool {
+	return slices.ContainsFunc(r.sets, func(s iostats.Set) bool { return s.Class != nil && s.Tap == tap })
+}
+
+// Classes yields classes, their numbers of pictures and, from two on, their distributions by a tap, in the order of the file.
+func (r *Reference) Classes(tap string, yield func(class, rows int64, p *stats.Normal) error) error {
+	for _, s := range r.sets {
+		if s.Class == nil || s.Tap != tap {
+			continue
+		}
+		var p *stats.Normal
+		if s.Rows >= 2 {
+			var err error
+			if p, err = r.of(s); err != nil {
+				return err
+			}
+		}
+		if err := yield(*s.Class, s.Rows, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// of is the distribution of a set; with its exact sums, it is that of the sums.
+func (r *Reference) of(s iostats.Set) (*stats.Normal, error) {
+	if s.State != nil {
+		m := new(stats.Moments)
+		err := m.UnmarshalBinary(s.State)
+		if err == nil && (m.D() != s.Features || int64(m.N()) != s.Rows) {
+			err = errors.New("state and row do not agree")
+		}
+		var p *stats.Normal
+		if err == nil {
+			p, err = m.Normal()
+		}
+		if err != nil {
+			return nil, exitcode.With(exitcode.Data, fmt.Errorf("%s: tap %s: %w", r.Path, s.Tap, err))
+		}
+		return p, nil
+	}
+	if s.Covariance == nil {
+		return nil, exitcode.Errorf(exitcode.Data, "%s: statistics of %d pictures, 2 needed", r.Path, s.Rows)
+	}
+	return r.distribution(int(s.Rows), s.Mean, square(s.Covariance, s.Features), []int{s.Features, s.Features})
 }
 
 // sniff returns the first bytes, and whether the file is a torch archive: a zip without arrays.
@@ -113,12 +238,17 @@ func (r *Reference) readNPZ() error {
 		if err != nil {
 			return nil, err
 		}
-		return r.normal(0, mean, cov, shape)
+		return r.distribution(0, mean, cov, shape)
 	}
-	if r.Normal, err = read("mu", "sigma"); err != nil || !f.Has("mu_s") {
+	if f.Has(featuresKey) && !f.Has("mu") {
+		v, err := readFeatures(f, r.Path)
+		r.Features = &v
 		return err
 	}
-	r.Spatial, err = read("mu_s", "sigma_s")
+	if r.normal, err = read("mu", "sigma"); err != nil || !f.Has("mu_s") {
+		return err
+	}
+	r.spatial, err = read("mu_s", "sigma_s")
 	return err
 }
 
@@ -136,7 +266,7 @@ func (r *Reference) doubles(f *npz.File, name string, dims int) ([]float64, []in
 	return v, a.Shape, err
 }
 
-func (r *Reference) normal(n int, mean, cov []float64, shape []int) (*stats.Normal, error) {
+func (r *Reference) distribution(n int, mean, cov []float64, shape []int) (*stats.Normal, error) {
 	if len(shape) != 2 || shape[0] != len(mean) || shape[1] != len(mean) {
 		return nil, exitcode.Errorf(exitcode.Data, "%s: covariance of shape %v for a mean of %d features", r.Path, shape, len(mean))
 	}
@@ -185,37 +315,7 @@ func (r *Reference) readTorch() error {
 	if err != nil {
 		return err
 	}
-	r.Normal, err = r.normal(0, mean, cov, shape)
-	return err
-}
-
-func (r *Reference) readStatistics(want *part.Expect) error {
-	f, err := iostats.Read(r.Path, want)
-	if err != nil {
-		return err
-	}
-	all, ok := f.All()
-	if !ok {
-		return exitcode.Errorf(exitcode.Data, "%s: no row for all pictures", r.Path)
-	}
-	r.Meta = f.Meta
-	if all.State != nil {
-		r.Moments = new(stats.Moments)
-		if err = r.Moments.UnmarshalBinary(all.State); err == nil && (r.Moments.D() != f.Features || int64(r.Moments.N()) != all.Rows) {
-			err = errors.New("state and row do not agree")
-		}
-		if err == nil {
-			r.Normal, err = r.Moments.Normal()
-		}
-		if err != nil {
-			return exitcode.With(exitcode.Data, fmt.Errorf("%s: %w", r.Path, err))
-		}
-		return nil
-	}
-	if all.Covariance == nil {
-		return exitcode.Errorf(exitcode.Data, "%s: statistics of %d pictures, 2 needed", r.Path, all.Rows)
-	}
-	r.Normal, err = r.normal(int(all.Rows), all.Mean, square(all.Covariance, f.Features), []int{f.Features, f.Features})
+	r.normal, err = r.distribution(0, mean, cov, shape)
 	return err
 }
 
@@ -229,86 +329,4 @@ func square(packed []float64, d int) []float64 {
 		}
 	}
 	return out
-}
-
-// SetOf makes the row of a set; class nil is all pictures. state says whether its exact sums are kept.
-func SetOf(m *stats.Moments, class *int64, state bool) (iostats.Set, error) {
-	s := iostats.Set{Class: class, Rows: int64(m.N())}
-	if m.N() > 0 {
-		s.Mean = m.Mean()
-	}
-	if m.N() > 1 {
-		cov, err := m.Covariance()
-		if err != nil {
-			return s, err
-		}
-		for i := range m.D() {
-			s.Covariance = append(s.Covariance, cov.Row(i)[i:]...)
-		}
-	}
-	if state {
-		var err error
-		if s.State, err = m.MarshalBinary(); err != nil {
-			return s, err
-		}
-	}
-	return s, nil
-}
-
-// Save writes a file of statistics: all pictures, with their exact sums, and the classes in the order given.
-func Save(w io.Writer, meta iostats.Meta, all *stats.Moments, classes iter.Seq2[int64, *stats.Moments]) error {
-	return iostats.Write(w, meta, all.D(), func(yield func(iostats.Set, error) bool) {
-		if !yield(SetOf(all, nil, true)) || classes == nil {
-			return
-		}
-		for class, m := range classes {
-			if !yield(SetOf(m, &class, false)) {
-				return
-			}
-		}
-	})
-}
-
-// WriteNPZ writes mu and sigma as pytorch-fid does: float64, compressed.
-func WriteNPZ(w io.Writer, mean []float64, covariance linalg.Matrix) error {
-	z := npz.NewWriter(w, true)
-	d := len(mean)
-	if covariance.R != d || covariance.C != d {
-		return fmt.Errorf("covariance is %d x %d for a mean of %d features", covariance.R, covariance.C, d)
-	}
-	if err := z.Float64s("mu", mean, d); err != nil {
-		return err
-	}
-	if err := z.Float64s("sigma", covariance.Clone().Data, d, d); err != nil {
-		return err
-	}
-	return z.Close()
-}
-
-// ReadFeatures reads the features of an .npz, N x D, under the name "feats", which clean-fid gives them.
-func ReadFeatures(path string) (stats.Features, error) {
-	f, err := npz.Open(path)
-	if err != nil {
-		return stats.Features{}, err
-	}
-	defer f.Close()
-	a, err := f.Array("feats")
-	if err != nil {
-		return stats.Features{}, err
-	}
-	if len(a.Shape) != 2 {
-		a.Close()
-		return stats.Features{}, exitcode.Errorf(exitcode.Data, "%s: features have shape %v", path, a.Shape)
-	}
-	v, err := a.Float32s()
-	return stats.Features{N: a.Shape[0], D: a.Shape[1], Data: v}, err
-}
-
-// WriteFeatures writes features that [ReadFeatures] and clean-fid read.
-func WriteFeatures(w io.Writer, f stats.Features) error {
-	z := npz.NewWriter(w, true)
-	if err := z.Float32s("feats", f.Data, f.N, f.D); err != nil {
-		return err
-	}
-	return z.Close()
 }

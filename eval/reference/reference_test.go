@@ -3,6 +3,7 @@ package reference
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -10,10 +11,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ldm-batch/ldm-batch/eval/linalg"
 	"github.com/ldm-batch/ldm-batch/eval/stats"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/golden"
+	"github.com/ldm-batch/ldm-batch/internal/weights"
 	iostats "github.com/ldm-batch/ldm-batch/io/stats"
 )
 
@@ -80,7 +81,7 @@ func TestEndToEndGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := open(t, filepath.Join(dir, "pytorch_fid_dims64_a.npz")), open(t, filepath.Join(dir, "pytorch_fid_dims64_b.npz"))
-	near(t, "pytorch-fid from npz", distance(t, a.Normal, b.Normal), want.Pytorch, 1e-6)
+	near(t, "pytorch-fid from npz", distance(t, normal(t, a, "64", 64), normal(t, b, "64", 64)), want.Pytorch, 1e-6)
 
 	fs := sets(t)
 	of := func(name string) *stats.Normal {
@@ -125,7 +126,8 @@ func TestEndToEndGolden(t *testing.T) {
 		if c.Format != TorchFidelity {
 			t.Errorf("%s: format %s", path, c.Format)
 		}
-		e := min(distance(t, c.Normal, of("a/64")), distance(t, c.Normal, of("b/64")))
+		n := normal(t, c, "64", 64)
+		e := min(distance(t, n, of("a/64")), distance(t, n, of("b/64")))
 		golden.Line(t, "eval/files/torch-fidelity cache", e, 1e-6)
 		if e > 1e-6 {
 			t.Errorf("%s: distance %g from the set it was made of", path, e)
@@ -137,31 +139,119 @@ func TestEndToEndGolden(t *testing.T) {
 func TestForeignGolden(t *testing.T) {
 	dir := golden.Dir(t, "eval", "files")
 	adm := open(t, filepath.Join(dir, "adm_reference.npz"))
-	if adm.Normal.D() != 64 || adm.Spatial == nil || adm.Spatial.D() != 14 {
-		t.Errorf("adm: %+v", adm)
+	if n := normal(t, adm, spatialTap, 14); n.D() != 14 {
+		t.Errorf("adm: %+v", n)
 	}
 	clean := open(t, filepath.Join(dir, "clean_fid_example_clean_custom_na.npz"))
-	if d := distance(t, adm.Normal, clean.Normal); d != 0 && d > 1e-12 {
+	if d := distance(t, normal(t, adm, "64", 64), normal(t, clean, "64", 64)); d != 0 && d > 1e-12 {
 		t.Errorf("the same statistics in two formats are at distance %g", d)
 	}
-	f, err := ReadFeatures(filepath.Join(dir, "clean_fid_example_clean_custom_na_kid.npz"))
-	if err != nil || f.N != 40 || f.D != 64 {
-		t.Fatal(f.N, f.D, err)
+	for tap, d := range map[string]int{spatialTap: 14, "2048": 2048} {
+		if err := clean.Has(tap, d); exitcode.Of(err) != exitcode.Data {
+			t.Errorf("tap %s: %v", tap, err)
+		}
 	}
-	var b bytes.Buffer
-	if err := WriteFeatures(&b, f); err != nil {
+	kid := open(t, filepath.Join(dir, "clean_fid_example_clean_custom_na_kid.npz"))
+	f := kid.Features
+	if f == nil || f.N != 40 || f.D != 64 || kid.Rows() != 40 || normal(t, kid, "64", 64).N != 40 || kid.Has("2048", 2048) == nil {
+		t.Fatalf("features of clean-fid: %+v", f)
+	}
+	if g := reread(t, "feats.npz", func(w io.Writer) error { return WriteFeatures(w, *f) }).Features; !slices.Equal(f.Data, g.Data) || g.N != f.N {
+		t.Error("features written and read differ")
+	}
+	one := normal(t, open(t, filepath.Join(dir, "mu_sigma_2048_rank1_f32.npz")), "2048", 2048)
+	if one.Rank() != 1 {
+		t.Errorf("rank %d of 2048 features, want 1", one.Rank())
+	}
+}
+
+func normal(t testing.TB, r *Reference, tap string, d int) *stats.Normal {
+	t.Helper()
+	n, err := r.Normal(tap, d)
+	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "feats.npz")
+	return n
+}
+
+// reread opens what was written.
+func reread(t testing.TB, name string, write func(w io.Writer) error) *Reference {
+	t.Helper()
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, b.Bytes(), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if g, err := ReadFeatures(path); err != nil || !slices.Equal(f.Data, g.Data) || g.N != f.N {
-		t.Errorf("features written and read: %v", err)
+	return open(t, path)
+}
+
+// TestWrittenGolden writes the statistics of the reference features in the formats of other tools, and compares with what those
+// tools wrote.
+func TestWrittenGolden(t *testing.T) {
+	dir := golden.Dir(t, "eval", "files")
+	for _, side := range []string{"a", "b"} {
+		m := stats.NewMoments(64)
+		if err := m.Add(sets(t)[side+"/64"]); err != nil {
+			t.Fatal(err)
+		}
+		own, err := m.Normal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		torch := reread(t, "cache.pt", func(w io.Writer) error { return WriteTorch(w, m) })
+		npz := reread(t, "s.npz", func(w io.Writer) error { return WriteNPZ(w, m, m) })
+		if torch.Format != TorchFidelity || npz.Format != NPZ {
+			t.Errorf("formats %s, %s", torch.Format, npz.Format)
+		}
+		for name, n := range map[string]*stats.Normal{"torch": normal(t, torch, "64", 64), "npz": normal(t, npz, "64", 64), "npz of sFID": normal(t, npz, spatialTap, 64)} {
+			if d := distance(t, own, n); d > 1e-9 {
+				t.Errorf("%s: %g from what was written", name, d)
+			}
+		}
+		theirs := open(t, filepath.Join(dir, "pytorch_fid_dims64_"+side+".npz"))
+		e := distance(t, own, normal(t, theirs, "64", 64)) // their protocol resizes in another way, for which sets of one size have no need
+		golden.Line(t, "eval/files/statistics of "+side, e, 1e-1)
+		if e > 1e-1 {
+			t.Errorf("set %s: %g from the statistics of pytorch-fid", side, e)
+		}
 	}
-	one := open(t, filepath.Join(dir, "mu_sigma_2048_rank1_f32.npz"))
-	if one.Normal.D() != 2048 || one.Normal.Rank() != 1 {
-		t.Errorf("rank %d of %d features, want 1 of 2048", one.Normal.Rank(), one.Normal.D())
+	caches, err := filepath.Glob(filepath.Join(dir, "*.pt"))
+	if err != nil || len(caches) == 0 {
+		t.Fatal("no cache", err)
+	}
+	for _, path := range caches { // the same arrays, by type and value
+		theirs, err := weights.Open(path, weights.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer theirs.Close()
+		var b bytes.Buffer
+		m := stats.NewMoments(64)
+		if err := m.Add(sets(t)["b/64"]); err != nil {
+			t.Fatal(err)
+		}
+		if err := WriteTorch(&b, m); err != nil {
+			t.Fatal(err)
+		}
+		mine := filepath.Join(t.TempDir(), "m.pt")
+		if err := os.WriteFile(mine, b.Bytes(), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		ours, err := weights.Open(mine, weights.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ours.Close()
+		for _, name := range []string{"mu", "sigma"} {
+			x, _ := theirs.Lookup(name)
+			y, ok := ours.Lookup(name)
+			if !ok || x.DType != y.DType || !slices.Equal(x.Shape, y.Shape) {
+				t.Errorf("%s: %+v, theirs %+v", name, y, x)
+			}
+		}
 	}
 }
 
@@ -189,56 +279,49 @@ func TestOddGolden(t *testing.T) {
 	}
 }
 
-// TestSave writes statistics in both formats and reads them back, bit for bit.
+// TestSave writes statistics of this program and reads them back, bit for bit.
 func TestSave(t *testing.T) {
 	f := stats.Features{N: 30, D: 5, Data: make([]float32, 150)}
 	for i := range f.Data {
 		f.Data[i] = float32(i*i%97) / 16
 	}
-	m, part := stats.NewMoments(5), stats.NewMoments(5)
-	for _, add := range []error{m.Add(f), part.Add(f.Rows(0, 1))} {
-		if add != nil {
-			t.Fatal(add)
-		}
-	}
-	meta := iostats.Meta{Protocol: "adm", Resize: "tf1-bilinear", Tap: "2048"}
-	var b bytes.Buffer
-	err := Save(&b, meta, m, func(yield func(int64, *stats.Moments) bool) { yield(3, part) })
-	if err != nil {
+	m := stats.NewMoments(5)
+	if err := m.Add(f); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "s.arrow")
-	if err := os.WriteFile(path, b.Bytes(), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	r := open(t, path)
-	if r.Format != Statistics || r.Meta != meta || r.Normal.N != 30 || r.Moments.N() != 30 {
+	meta := iostats.Meta{Protocol: "adm", Resize: "tf1-bilinear"}
+	r := reread(t, "s.arrow", func(w io.Writer) error {
+		return iostats.Write(w, meta, func(yield func(iostats.Set, error) bool) {
+			_ = yield(SetOf("2048", m)) && yield(ClassOf("2048", 3, f.Rows(0, 10))) && yield(ClassOf("2048", 4, f.Rows(10, 11))) &&
+				yield(ClassOf("2048", 5, f.Rows(0, 0))) && yield(SetOf("64", m))
+		})
+	})
+	if r.Format != Statistics || r.Meta != meta || r.Rows() != 30 || !r.HasClasses("2048") || r.HasClasses("64") {
 		t.Errorf("read %+v", r)
 	}
 	want, err := m.Normal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(r.Normal.Mean, want.Mean) {
-		t.Errorf("mean %v, want %v", r.Normal.Mean, want.Mean)
+	for _, tap := range []string{"2048", "64"} {
+		if got := normal(t, r, tap, 5); got.N != 30 || !slices.Equal(got.Mean, want.Mean) || distance(t, got, want) > 1e-12 {
+			t.Errorf("tap %s: mean %v, want %v", tap, got.Mean, want.Mean)
+		}
 	}
-	cov, err := m.Covariance()
-	if err != nil {
-		t.Fatal(err)
+	var classes, rows []int64
+	err = r.Classes("2048", func(class, n int64, p *stats.Normal) error {
+		classes, rows = append(classes, class), append(rows, n)
+		own, err := stats.NormalOf(f.Rows(0, 10))
+		if err == nil && (p != nil) != (n >= 2) || p != nil && distance(t, p, own) > 1e-12 {
+			t.Errorf("class %d of %d rows", class, n)
+		}
+		return err
+	})
+	if err != nil || !slices.Equal(classes, []int64{3, 4, 5}) || !slices.Equal(rows, []int64{10, 1, 0}) {
+		t.Errorf("classes %v of %v rows, %v", classes, rows, err)
 	}
-	b.Reset()
-	if err := WriteNPZ(&b, m.Mean(), cov); err != nil {
-		t.Fatal(err)
-	}
-	path = filepath.Join(t.TempDir(), "s.npz")
-	if err := os.WriteFile(path, b.Bytes(), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if r := open(t, path); r.Format != NPZ || distance(t, r.Normal, want) > 1e-12 {
-		t.Errorf("read %+v", r)
-	}
-	if err := WriteNPZ(&b, m.Mean(), linalg.New(2, 2)); err == nil {
-		t.Error("sizes that do not fit were written")
+	if err := r.Has("768", 768); exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "2048 (5), 64 (5)") {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -217,47 +218,61 @@ type ClassDistance struct {
 	ToAll   float64 // from all rows of b
 }
 
-// FrechetByClass compares every class of a with the same class of b and with all of b, in ascending order of classes.
-// Distances of few rows are dominated by their bias; they compare classes, not models.
-func FrechetByClass(a Features, labelsA []int64, b Features, labelsB []int64) ([]ClassDistance, error) {
-	as, err := a.ByClass(labelsA)
+// ClassReference are the rows of one class of a reference.
+type ClassReference struct {
+	N      int
+	Normal *Normal // nil below two rows
+}
+
+// Classes makes the references of the classes of a set. Rows with the label -1 have no class.
+func Classes(b Features, labels []int64) (map[int64]ClassReference, error) {
+	sets, err := b.ByClass(labels)
 	if err != nil {
-		return nil, fmt.Errorf("first set: %w", err)
+		return nil, err
 	}
-	bs, err := b.ByClass(labelsB)
+	delete(sets, -1)
+	out := map[int64]ClassReference{}
+	for class, f := range sets {
+		c := ClassReference{N: f.N}
+		if f.N >= 2 {
+			if c.Normal, err = NormalOf(f); err != nil {
+				return nil, fmt.Errorf("class %d: %w", class, err)
+			}
+		}
+		out[class] = c
+	}
+	return out, nil
+}
+
+// FrechetByClass compares every class of a with the same class of the reference and with all of it, in ascending order of classes.
+// Rows with the label -1 have no class. Distances of few rows are dominated by their bias; they compare classes, not models.
+func FrechetByClass(a Features, labels []int64, of map[int64]ClassReference, all *Normal) ([]ClassDistance, error) {
+	sets, err := a.ByClass(labels)
 	if err != nil {
-		return nil, fmt.Errorf("second set: %w", err)
+		return nil, err
 	}
-	all, err := NormalOf(b)
-	if err != nil {
-		return nil, fmt.Errorf("second set: %w", err)
-	}
+	delete(sets, -1)
 	var out []ClassDistance
-	for class, fa := range as {
-		c := ClassDistance{Class: class, NA: fa.N, NB: bs[class].N, ToClass: math.NaN(), ToAll: math.NaN()}
-		if fa.N >= 2 {
-			p, err := NormalOf(fa)
+	for class, f := range sets {
+		c := ClassDistance{Class: class, NA: f.N, NB: of[class].N, ToClass: math.NaN(), ToAll: math.NaN()}
+		if f.N >= 2 {
+			p, err := NormalOf(f)
 			if err != nil {
 				return nil, fmt.Errorf("class %d: %w", class, err)
 			}
-			d, err := Frechet(p, all)
-			if err != nil {
-				return nil, fmt.Errorf("class %d: %w", class, err)
-			}
-			c.ToAll = d.Value
-			if c.NB >= 2 {
-				q, err := NormalOf(bs[class])
+			for to, q := range map[*float64]*Normal{&c.ToAll: all, &c.ToClass: of[class].Normal} {
+				if q == nil {
+					continue
+				}
+				d, err := Frechet(p, q)
 				if err != nil {
 					return nil, fmt.Errorf("class %d: %w", class, err)
 				}
-				if d, err = Frechet(p, q); err != nil {
-					return nil, fmt.Errorf("class %d: %w", class, err)
-				}
-				c.ToClass = d.Value
+				*to = d.Value
 			}
 		}
 		out = append(out, c)
 	}
-	slices.SortFunc(out, func(x, y ClassDistance) int { return int(min(1, max(-1, x.Class-y.Class))) })
+	slices.SortFunc(out, func(x, y ClassDistance) int { return cmp.Compare(x.Class, y.Class) })
 	return out, nil
 }

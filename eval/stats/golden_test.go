@@ -297,7 +297,14 @@ func TestExtrapolationGolden(t *testing.T) {
 	}
 
 	a, b = sets(t, fs, want.Class.Set)
-	classes, err := FrechetByClass(a, ints(extra["labels_a"]), b, ints(extra["labels_b"]))
+	of, err := Classes(b, ints(extra["labels_b"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, err = NormalOf(b); err != nil {
+		t.Fatal(err)
+	}
+	classes, err := FrechetByClass(a, ints(extra["labels_a"]), of, all)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -295,8 +295,10 @@ func TestTooSmall(t *testing.T) {
 	fail("more parts than rows", err)
 	_, _, err = FrechetBlocks(two, nil, 4)
 	fail("blocks", err)
-	_, err = FrechetByClass(two, []int64{1}, two, []int64{1, 2})
+	_, err = FrechetByClass(two, []int64{1}, nil, nil)
 	fail("labels", err)
+	_, err = Classes(two, []int64{1})
+	fail("labels of the reference", err)
 }
 
 // TestSpeed measures the solver and the sums at full size; it runs only when LDM_EVAL_FULL is set.

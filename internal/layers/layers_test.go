@@ -33,7 +33,7 @@ var layers = []struct {
 	{"jobs/spec", []string{"internal/exitcode"}},
 
 	{"sample", []string{"encode", "internal/engine", "internal/ir", "internal/plan", "internal/train", "internal/nn", "internal/patch", "internal/tile", "+internal/weights", "internal/wordpiece", "internal/exitcode"}},
-	{"eval", []string{"internal/page", "io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/nn/classifier", "internal/models/shapes64", "+internal/weights", "internal/exitcode", "io/preprocess", "internal/plan"}},
+	{"eval", []string{"internal/page", "io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/nn/lpips", "internal/nn/classifier", "internal/models/shapes64", "+internal/weights", "internal/exitcode", "io/preprocess", "internal/plan"}},
 	{"eval/training", []string{"internal/engine", "internal/plan", "internal/train", "internal/nn/classifier", "+internal/weights", "internal/exitcode"}},
 	{"encode", []string{"internal/engine", "internal/ir", "internal/plan", "+internal/nn", "internal/patch", "internal/tile", "+internal/weights", "internal/exitcode"}},
 

@@ -1,12 +1,13 @@
 package stats
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"os"
-	"strconv"
+	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -20,7 +21,7 @@ import (
 // Format is the value of ldm.format.
 const Format = "ldm-batch/statistics/1"
 
-// maxFeatures keeps the length of a covariance inside the 32 bits that Arrow has for it.
+// maxFeatures keeps the length of a covariance inside the 32 bits that Arrow has for offsets.
 const maxFeatures = 1 << 15
 
 // Meta says where features come from. Empty fields are not known.
@@ -29,7 +30,7 @@ type Meta struct {
 	Resize          string // method
 	Extractor       string // architecture of the network
 	ExtractorSHA256 string // of its weights, hex
-	Tap             string // of the network
+	ClassTable      string // names of the classes, as [ClassTable] tells them apart
 	InputSHA256     string // of the list of inputs, hex; may differ between sets that are compared
 }
 
@@ -41,8 +42,20 @@ type field struct {
 }
 
 func (m *Meta) fields() []field {
-	return []field{{"protocol", &m.Protocol, true}, {"resize", &m.Resize, true}, {"extractor", &m.Extractor, true},
-		{"extractor_sha256", &m.ExtractorSHA256, true}, {"tap", &m.Tap, true}, {"input_sha256", &m.InputSHA256, false}}
+	return []field{{"extractor", &m.Extractor, true}, {"extractor_sha256", &m.ExtractorSHA256, true}, {"protocol", &m.Protocol, true},
+		{"resize", &m.Resize, true}, {"class_table", &m.ClassTable, true}, {"input_sha256", &m.InputSHA256, false}}
+}
+
+// ClassTable tells tables of class names apart: "" for none, else their number and a digest.
+func ClassTable(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	h := sha256.New()
+	for _, n := range names {
+		fmt.Fprintf(h, "%d:%s", len(n), n)
+	}
+	return fmt.Sprintf("%d classes, sha256 %x", len(names), h.Sum(nil)[:8])
 }
 
 // Check returns an error of class data that names the first field in which features of m and o are not comparable. A field
@@ -57,19 +70,21 @@ func (m Meta) Check(o Meta) error {
 	return nil
 }
 
-// Unknown lists the fields that matter for a comparison and are empty.
+// Unknown lists the fields that matter for every comparison and are empty; pictures without classes have no table of them.
 func (m Meta) Unknown() []string {
 	var keys []string
 	for _, f := range m.fields() {
-		if f.compare && *f.value == "" {
+		if f.compare && f.value != &m.ClassTable && *f.value == "" {
 			keys = append(keys, f.key)
 		}
 	}
 	return keys
 }
 
-// Set are the statistics of one set.
+// Set are the statistics of one set by one tap of the network.
 type Set struct {
+	Tap        string
+	Features   int    // D
 	Class      *int64 // nil: all pictures
 	Rows       int64
 	Mean       []float64 // D; nil without rows
@@ -77,7 +92,11 @@ type Set struct {
 	State      []byte    // nil: not kept
 }
 
-func (s Set) check(d int) error {
+func (s Set) check() error {
+	d := s.Features
+	if d < 1 || d > maxFeatures {
+		return fmt.Errorf("statistics of %d features, want 1 to %d", d, maxFeatures)
+	}
 	if s.Rows < 0 || (s.Mean == nil) != (s.Rows == 0) || s.Mean != nil && len(s.Mean) != d {
 		return fmt.Errorf("mean of %d values for %d rows of %d features", len(s.Mean), s.Rows, d)
 	}
@@ -87,8 +106,8 @@ func (s Set) check(d int) error {
 	return nil
 }
 
-func schema(m Meta, d int) *arrow.Schema {
-	keys, values := []string{"ldm.format", "ldm.features"}, []string{Format, strconv.Itoa(d)}
+func schema(m Meta) *arrow.Schema {
+	keys, values := []string{"ldm.format"}, []string{Format}
 	for _, f := range m.fields() {
 		if *f.value != "" {
 			keys, values = append(keys, "ldm."+f.key), append(values, *f.value)
@@ -97,10 +116,12 @@ func schema(m Meta, d int) *arrow.Schema {
 	md := arrow.NewMetadata(keys, values)
 	f64 := arrow.PrimitiveTypes.Float64
 	return arrow.NewSchema([]arrow.Field{
+		{Name: "tap", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "features", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 		{Name: "class", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 		{Name: "rows", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
-		{Name: "mean", Type: arrow.FixedSizeListOf(int32(d), f64), Nullable: true},
-		{Name: "covariance", Type: arrow.FixedSizeListOf(int32(d*(d+1)/2), f64), Nullable: true},
+		{Name: "mean", Type: arrow.ListOf(f64), Nullable: true},
+		{Name: "covariance", Type: arrow.ListOf(f64), Nullable: true},
 		{Name: "state", Type: arrow.BinaryTypes.LargeBinary, Nullable: true},
 	}, &md)
 }
@@ -133,14 +154,11 @@ func (l *latch) Seek(offset int64, whence int) (int64, error) {
 	return l.n, l.err
 }
 
-// Write writes a file of sets of d features.
-func Write(w io.Writer, m Meta, d int, sets iter.Seq2[Set, error]) error {
-	if d < 1 || d > maxFeatures {
-		return fmt.Errorf("statistics of %d features, want 1 to %d", d, maxFeatures)
-	}
+// Write writes a file of sets.
+func Write(w io.Writer, m Meta, sets iter.Seq2[Set, error]) error {
 	out := &latch{w: w}
 	return guard(func() error {
-		s := schema(m, d)
+		s := schema(m)
 		f, err := ipc.NewFileWriter(out, ipc.WithSchema(s), ipc.WithAllocator(memory.NewGoAllocator()))
 		if err != nil {
 			return err
@@ -148,7 +166,7 @@ func Write(w io.Writer, m Meta, d int, sets iter.Seq2[Set, error]) error {
 		i := 0
 		for set, err := range sets {
 			if err == nil {
-				err = set.check(d)
+				err = set.check()
 			}
 			if err != nil {
 				return fmt.Errorf("set %d: %w", i, err)
@@ -168,14 +186,16 @@ func Write(w io.Writer, m Meta, d int, sets iter.Seq2[Set, error]) error {
 func record(s *arrow.Schema, set Set) arrow.Record {
 	b := array.NewRecordBuilder(memory.NewGoAllocator(), s)
 	defer b.Release()
-	if class := b.Field(0).(*array.Int64Builder); set.Class == nil {
+	b.Field(0).(*array.StringBuilder).Append(set.Tap)
+	b.Field(1).(*array.Int64Builder).Append(int64(set.Features))
+	if class := b.Field(2).(*array.Int64Builder); set.Class == nil {
 		class.AppendNull()
 	} else {
 		class.Append(*set.Class)
 	}
-	b.Field(1).(*array.Int64Builder).Append(set.Rows)
+	b.Field(3).(*array.Int64Builder).Append(set.Rows)
 	for i, v := range [][]float64{set.Mean, set.Covariance} {
-		l := b.Field(2 + i).(*array.FixedSizeListBuilder)
+		l := b.Field(4 + i).(*array.ListBuilder)
 		if v == nil {
 			l.AppendNull()
 			continue
@@ -183,7 +203,7 @@ func record(s *arrow.Schema, set Set) arrow.Record {
 		l.Append(true)
 		l.ValueBuilder().(*array.Float64Builder).AppendValues(v, nil)
 	}
-	if state := b.Field(4).(*array.BinaryBuilder); set.State == nil {
+	if state := b.Field(6).(*array.BinaryBuilder); set.State == nil {
 		state.AppendNull()
 	} else {
 		state.Append(set.State)
@@ -193,19 +213,8 @@ func record(s *arrow.Schema, set Set) arrow.Record {
 
 // File is a file in memory.
 type File struct {
-	Meta     Meta
-	Features int // D
-	Sets     []Set
-}
-
-// All returns the set of all pictures.
-func (f *File) All() (Set, bool) {
-	for _, s := range f.Sets {
-		if s.Class == nil {
-			return s, true
-		}
-	}
-	return Set{}, false
+	Meta Meta
+	Sets []Set
 }
 
 // Read reads the file at path. want is its size and sha256; nil trusts the file.
@@ -241,13 +250,10 @@ func (f *File) read(src *os.File) error {
 	if v := get("format"); v != Format {
 		return fmt.Errorf("not a file of statistics: ldm.format is %q, not %q", v, Format)
 	}
-	if f.Features, err = strconv.Atoi(get("features")); err != nil || f.Features < 1 || f.Features > maxFeatures {
-		return fmt.Errorf("ldm.features is %q", get("features"))
-	}
 	for _, fd := range f.Meta.fields() {
 		*fd.value = get(fd.key)
 	}
-	if want := schema(f.Meta, f.Features); !want.Equal(arrow.NewSchema(r.Schema().Fields(), &md)) {
+	if want := schema(f.Meta); !want.Equal(arrow.NewSchema(r.Schema().Fields(), &md)) {
 		return fmt.Errorf("columns are %v, not %v", r.Schema().Fields(), want.Fields())
 	}
 	for i := range r.NumRecords() {
@@ -256,8 +262,8 @@ func (f *File) read(src *os.File) error {
 			return fmt.Errorf("record batch %d: %w", i, err)
 		}
 		for k := range int(rec.NumRows()) {
-			s := set(rec, k, f.Features)
-			if err := s.check(f.Features); err != nil {
+			s := set(rec, k)
+			if err := s.check(); err != nil {
 				return fmt.Errorf("record batch %d, row %d: %w", i, k, err)
 			}
 			f.Sets = append(f.Sets, s)
@@ -266,24 +272,22 @@ func (f *File) read(src *os.File) error {
 	return nil
 }
 
-func set(rec arrow.Record, k, d int) Set {
-	var s Set
-	if c := rec.Column(0).(*array.Int64); c.IsValid(k) {
+func set(rec arrow.Record, k int) Set {
+	s := Set{Tap: strings.Clone(rec.Column(0).(*array.String).Value(k)), Features: int(rec.Column(1).(*array.Int64).Value(k)), Rows: rec.Column(3).(*array.Int64).Value(k)}
+	if c := rec.Column(2).(*array.Int64); c.IsValid(k) {
 		v := c.Value(k)
 		s.Class = &v
 	}
-	s.Rows = rec.Column(1).(*array.Int64).Value(k)
-	list := func(column, n int) []float64 {
-		l := rec.Column(column).(*array.FixedSizeList)
+	list := func(column int) []float64 {
+		l := rec.Column(column).(*array.List)
 		if l.IsNull(k) {
 			return nil
 		}
-		at := (k + l.Data().Offset()) * n
-		v := l.ListValues().(*array.Float64)
-		return append([]float64(nil), v.Float64Values()[at:at+n]...)
+		from, to := l.ValueOffsets(k)
+		return append([]float64(nil), l.ListValues().(*array.Float64).Float64Values()[from:to]...)
 	}
-	s.Mean, s.Covariance = list(2, d), list(3, d*(d+1)/2)
-	if c := rec.Column(4).(*array.LargeBinary); c.IsValid(k) {
+	s.Mean, s.Covariance = list(4), list(5)
+	if c := rec.Column(6).(*array.LargeBinary); c.IsValid(k) {
 		s.State = append([]byte{}, c.Value(k)...)
 	}
 	return s

@@ -17,14 +17,15 @@ import (
 	"github.com/ldm-batch/ldm-batch/io/part"
 )
 
-var meta = Meta{"clean-fid", "pil-bicubic", "inception", "ab", "2048", ""}
+var meta = Meta{"clean-fid", "pil-bicubic", "inception", "ab", "2 classes, sha256 cd", ""}
 
 func example() []Set {
 	class := int64(7)
 	return []Set{
-		{nil, 5, []float64{1, 2}, []float64{3, 4, 5}, []byte{1, 2, 3}},
-		{&class, 1, []float64{1, 2}, nil, nil},
-		{&class, 0, nil, nil, []byte{}},
+		{"2048", 2, nil, 5, []float64{1, 2}, []float64{3, 4, 5}, []byte{1, 2, 3}},
+		{"2048", 2, &class, 1, []float64{1, 2}, nil, nil},
+		{"64", 1, &class, 0, nil, nil, []byte{}},
+		{"64", 1, nil, 2, []float64{7}, []float64{8}, nil},
 	}
 }
 
@@ -41,7 +42,7 @@ func seq(sets ...Set) iter.Seq2[Set, error] {
 func written(t testing.TB) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := Write(&b, meta, 2, seq(example()...)); err != nil {
+	if err := Write(&b, meta, seq(example()...)); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -68,11 +69,8 @@ func TestRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.Meta != meta || f.Features != 2 || !reflect.DeepEqual(f.Sets, example()) {
+		if f.Meta != meta || !reflect.DeepEqual(f.Sets, example()) {
 			t.Errorf("read %+v, wrote %+v", f, example())
-		}
-		if all, ok := f.All(); !ok || all.Rows != 5 {
-			t.Errorf("set of all pictures: %+v, %v", all, ok)
 		}
 	}
 	b[len(b)/2] ^= 1
@@ -97,7 +95,7 @@ func TestCheck(t *testing.T) {
 	if err := meta.Check(Meta{Protocol: "clean-fid"}); err != nil {
 		t.Error(err)
 	}
-	if u := (Meta{Protocol: "adm", Tap: "2048"}).Unknown(); !reflect.DeepEqual(u, []string{"resize", "extractor", "extractor_sha256"}) {
+	if u := (Meta{Protocol: "adm"}).Unknown(); !reflect.DeepEqual(u, []string{"extractor", "extractor_sha256", "resize"}) {
 		t.Errorf("unknown %v", u)
 	}
 }
@@ -115,7 +113,7 @@ func (f *failing) Write(p []byte) (int, error) {
 
 func TestWriteErrors(t *testing.T) {
 	for n := 0; ; n++ {
-		err := Write(&failing{n}, meta, 2, seq(example()...))
+		err := Write(&failing{n}, meta, seq(example()...))
 		if err == nil {
 			if n < 5 {
 				t.Errorf("only %d writes", n)
@@ -127,31 +125,36 @@ func TestWriteErrors(t *testing.T) {
 		}
 	}
 	for name, s := range map[string]Set{
-		"mean":              {Rows: 2, Mean: []float64{1}, Covariance: []float64{1, 2, 3}},
-		"no mean":           {Rows: 2, Covariance: []float64{1, 2, 3}},
-		"covariance":        {Rows: 2, Mean: []float64{1, 2}, Covariance: []float64{1, 2, 3, 4}},
-		"covariance of one": {Rows: 1, Mean: []float64{1, 2}, Covariance: []float64{1, 2, 3}},
-		"rows are negative": {Rows: -1},
+		"mean":              {Features: 2, Rows: 2, Mean: []float64{1}, Covariance: []float64{1, 2, 3}},
+		"no mean":           {Features: 2, Rows: 2, Covariance: []float64{1, 2, 3}},
+		"covariance":        {Features: 2, Rows: 2, Mean: []float64{1, 2}, Covariance: []float64{1, 2, 3, 4}},
+		"covariance of one": {Features: 2, Rows: 1, Mean: []float64{1, 2}, Covariance: []float64{1, 2, 3}},
+		"no features":       {},
+		"rows are negative": {Features: 2, Rows: -1},
 	} {
-		if err := Write(io.Discard, meta, 2, seq(s)); err == nil {
+		if err := Write(io.Discard, meta, seq(s)); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 	failed := errors.New("no more")
-	if err := Write(io.Discard, meta, 2, func(yield func(Set, error) bool) { yield(Set{}, failed) }); !errors.Is(err, failed) {
+	if err := Write(io.Discard, meta, func(yield func(Set, error) bool) { yield(Set{}, failed) }); !errors.Is(err, failed) {
 		t.Errorf("a failed set: %v", err)
-	}
-	if err := Write(io.Discard, meta, 0, seq()); err == nil {
-		t.Error("no features: no error")
 	}
 }
 
 func TestReadErrors(t *testing.T) {
 	b := written(t)
 	for name, b := range map[string][]byte{"empty": nil, "text": []byte("mu, sigma"), "cut": b[:len(b)-9],
-		"format": bytes.ReplaceAll(b, []byte("statistics/1"), []byte("statistics/9")), "features": bytes.ReplaceAll(b, []byte("ldm.features"), []byte("ldm.featurez"))} {
+		"format": bytes.ReplaceAll(b, []byte("statistics/1"), []byte("statistics/9")), "column": bytes.ReplaceAll(b, []byte("features"), []byte("featurez"))} {
 		if _, err := Read(file(t, b), nil); exitcode.Of(err) != exitcode.Data {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestClassTable(t *testing.T) {
+	a, b := ClassTable([]string{"cat", "dog"}), ClassTable([]string{"catd", "og"})
+	if a == b || !strings.HasPrefix(a, "2 classes") || ClassTable(nil) != "" || a != ClassTable([]string{"cat", "dog"}) {
+		t.Errorf("%q, %q", a, b)
 	}
 }

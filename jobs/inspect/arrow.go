@@ -38,15 +38,16 @@ type ArrowColumn struct {
 
 // Statistics describes a file of package io/stats.
 type Statistics struct {
-	Features int               `json:"features"`
-	Origin   map[string]string `json:"origin"` // of the features: protocol, resize, extractor, extractor_sha256, tap, input_sha256
-	Sets     []StatisticsSet   `json:"sets"`
+	Origin map[string]string `json:"origin"` // of the features: protocol, resize, extractor, extractor_sha256, class_table, input_sha256
+	Sets   []StatisticsSet   `json:"sets"`
 }
 
-// StatisticsSet is one set of pictures.
+// StatisticsSet is one set of pictures by one tap of the network.
 type StatisticsSet struct {
-	Class *int64 `json:"class"` // null: all pictures
-	Rows  int64  `json:"rows"`
+	Tap      string `json:"tap"`
+	Features int64  `json:"features"`
+	Class    *int64 `json:"class"` // null: all pictures
+	Rows     int64  `json:"rows"`
 }
 
 // formatKey says in the metadata of a schema what the file is.
@@ -109,18 +110,15 @@ func describeArrow(ctx context.Context, path string, info *dataset.ArrowInfo) (*
 	return a, nil
 }
 
-// describeStatistics reads class and rows of every set, by the reader of foreign files.
+// describeStatistics reads what every set is, by the reader of foreign files.
 func describeStatistics(ctx context.Context, path string, info *dataset.ArrowInfo) (*Statistics, error) {
 	s := &Statistics{Origin: map[string]string{}, Sets: []StatisticsSet{}}
 	for _, m := range info.Metadata {
-		switch key, ok := strings.CutPrefix(m[0], "ldm."); {
-		case m[0] == "ldm.features":
-			s.Features, _ = strconv.Atoi(m[1])
-		case ok && m[0] != formatKey:
+		if key, ok := strings.CutPrefix(m[0], "ldm."); ok && m[0] != formatKey {
 			s.Origin[key] = m[1]
 		}
 	}
-	d, err := dataset.Open(ctx, dataset.Spec{Path: path, NoImage: true, Columns: []string{"class", "rows"}}, dataset.Limits{})
+	d, err := dataset.Open(ctx, dataset.Spec{Path: path, NoImage: true, Columns: []string{"tap", "features", "class", "rows"}}, dataset.Limits{})
 	if err != nil {
 		return nil, err
 	}
@@ -129,10 +127,12 @@ func describeStatistics(ctx context.Context, path string, info *dataset.ArrowInf
 			return nil, err
 		}
 		var set StatisticsSet
-		if c, ok := row.Values[0].(int64); ok {
+		set.Tap, _ = row.Values[0].(string)
+		set.Features, _ = row.Values[1].(int64)
+		if c, ok := row.Values[2].(int64); ok {
 			set.Class = &c
 		}
-		set.Rows, _ = row.Values[1].(int64)
+		set.Rows, _ = row.Values[3].(int64)
 		s.Sets = append(s.Sets, set)
 	}
 	return s, nil
@@ -178,8 +178,8 @@ func short(s string) string {
 }
 
 func (s *Statistics) write(b *strings.Builder) {
-	fmt.Fprintf(b, "statistics of %d features\n", s.Features)
-	for _, k := range []string{"protocol", "resize", "extractor", "extractor_sha256", "tap", "input_sha256"} {
+	fmt.Fprintf(b, "statistics of features, %d sets\n", len(s.Sets))
+	for _, k := range []string{"protocol", "resize", "extractor", "extractor_sha256", "class_table", "input_sha256"} {
 		if v := s.Origin[k]; v != "" {
 			fmt.Fprintf(b, "%s: %s\n", k, v)
 		}
@@ -190,9 +190,9 @@ func (s *Statistics) write(b *strings.Builder) {
 			fmt.Fprintf(b, "and %d more sets\n", len(s.Sets)-i)
 			return
 		case set.Class == nil:
-			fmt.Fprintf(b, "all pictures: %d\n", set.Rows)
+			fmt.Fprintf(b, "%s, %d features, all pictures: %d\n", set.Tap, set.Features, set.Rows)
 		default:
-			fmt.Fprintf(b, "class %d: %d pictures\n", *set.Class, set.Rows)
+			fmt.Fprintf(b, "%s, %d features, class %d: %d pictures\n", set.Tap, set.Features, *set.Class, set.Rows)
 		}
 	}
 }

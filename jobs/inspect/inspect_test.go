@@ -311,9 +311,9 @@ func statistics(t testing.TB, format string) []byte {
 	t.Helper()
 	class, one := int64(3), []float64{1, 2}
 	var b bytes.Buffer
-	err := stats.Write(&b, stats.Meta{Protocol: "pytorch-fid", Tap: "pool3"}, 2, func(yield func(stats.Set, error) bool) {
-		_ = yield(stats.Set{Rows: 5, Mean: one, Covariance: []float64{1, 0, 1}, State: []byte("state")}, nil) &&
-			yield(stats.Set{Class: &class, Rows: 1, Mean: one}, nil)
+	err := stats.Write(&b, stats.Meta{Protocol: "pytorch-fid", Resize: "none"}, func(yield func(stats.Set, error) bool) {
+		_ = yield(stats.Set{Tap: "pool3", Features: 2, Rows: 5, Mean: one, Covariance: []float64{1, 0, 1}, State: []byte("state")}, nil) &&
+			yield(stats.Set{Tap: "pool3", Features: 2, Class: &class, Rows: 1, Mean: one}, nil)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -342,11 +342,11 @@ func TestArrow(t *testing.T) {
 	}
 	f, text := open(statistics(t, stats.Format))
 	s := f.Statistics
-	if f.Kind != KindStatistics || s.Features != 2 || s.Origin["protocol"] != "pytorch-fid" || s.Origin["tap"] != "pool3" || len(s.Origin) != 2 ||
+	if f.Kind != KindStatistics || s.Sets[0].Features != 2 || s.Origin["protocol"] != "pytorch-fid" || s.Origin["resize"] != "none" || len(s.Origin) != 2 ||
 		len(s.Sets) != 2 || s.Sets[0].Class != nil || s.Sets[0].Rows != 5 || *s.Sets[1].Class != 3 || s.Sets[1].Rows != 1 {
 		t.Errorf("statistics: %+v", s)
 	}
-	for _, want := range []string{"statistics of 2 features", "protocol: pytorch-fid", "all pictures: 5", "class 3: 1 pictures"} {
+	for _, want := range []string{"statistics of features", "protocol: pytorch-fid", "pool3, 2 features, all pictures: 5", "class 3: 1 pictures"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("statistics: %q does not say %q", text, want)
 		}
@@ -359,10 +359,10 @@ func TestArrow(t *testing.T) {
 		}
 		f, text := open(b)
 		a := f.Arrow
-		if f.Kind != KindArrow || a.Stream != stream || !a.Ended || a.Rows != 2 || a.Batches != 2 || len(a.Columns) != 5 || a.Columns[1].Name != "rows" || a.Columns[1].Type != "int64" || a.Problem == "" {
+		if f.Kind != KindArrow || a.Stream != stream || !a.Ended || a.Rows != 2 || a.Batches != 2 || len(a.Columns) != 7 || a.Columns[3].Name != "rows" || a.Columns[3].Type != "int64" || a.Problem == "" {
 			t.Errorf("stream %t: %+v", stream, a)
 		}
-		if !strings.Contains(text, "of 2 rows in 2 batches") || !strings.Contains(text, "column mean: fixed_size_list<item: float64, nullable>[2], nullable") || !strings.Contains(text, "not usable as images") {
+		if !strings.Contains(text, "of 2 rows in 2 batches") || !strings.Contains(text, "column mean: list<item: float64, nullable>, nullable") || !strings.Contains(text, "not usable as images") {
 			t.Errorf("stream %t: %s", stream, text)
 		}
 	}

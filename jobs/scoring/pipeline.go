@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,7 +35,8 @@ type item struct {
 	pair      *pictureRow // the reference's row of a paired metric
 	image     []float32   // what the first stage reconstructs
 	original  eval.Picture
-	input     []float32 // of the network
+	compared  [2]eval.Picture // of the perceptual distance
+	input     []float32       // of the network
 	scores    []float64
 	ready     chan struct{}
 }
@@ -50,7 +52,7 @@ func (it *item) fail(err error) {
 		it.row.Reason = string(dataset.ClassOf(it.source.err))
 		it.row.Error = it.source.err.Error()
 	}
-	it.row.Image, it.row.Width, it.row.Height, it.scores = nil, 0, 0, nil
+	it.row.Image, it.row.Width, it.row.Height, it.scores, it.compared = nil, 0, 0, nil, [2]eval.Picture{}
 }
 
 // runner writes the pending parts.
@@ -235,6 +237,9 @@ func (r *runner) compute(ctx context.Context, c *cook) error {
 			return err
 		}
 	}
+	if err := r.perceptual(batch); err != nil {
+		return err
+	}
 	if err := r.features(batch); err != nil {
 		return err
 	}
@@ -270,6 +275,45 @@ func (r *runner) features(batch []*item) error {
 	for i, it := range batch {
 		for t, tap := range r.record.Taps {
 			it.row.Extra = append(it.row.Extra, y[t][i*tap.D:(i+1)*tap.D])
+		}
+	}
+	return nil
+}
+
+// perceptual fills the perceptual distances of a batch in: pictures of one size together.
+func (r *runner) perceptual(batch []*item) error {
+	type size struct{ h, w int }
+	sizes := map[size][]*item{}
+	var order []size
+	for _, it := range batch {
+		if p := it.compared[0]; p.Pix8 != nil {
+			s := size{p.H, p.W}
+			if sizes[s] == nil {
+				order = append(order, s)
+			}
+			sizes[s] = append(sizes[s], it)
+		}
+	}
+	for _, s := range order {
+		items := sizes[s]
+		var x [2][]float32
+		for k := range x {
+			x[k] = make([]float32, 0, len(items)*3*s.h*s.w)
+			for _, it := range items {
+				for c := range 3 {
+					for i := c; i < 3*s.h*s.w; i += 3 {
+						x[k] = append(x[k], float32(it.compared[k].Pix8[i])/127.5-1)
+					}
+				}
+			}
+		}
+		d, err := r.lpips.Distances(x[0], x[1], len(items), s.h, s.w)
+		if err != nil {
+			return fmt.Errorf("%s and %d more rows: %w", items[0].source.where, len(items)-1, err)
+		}
+		at := slices.Index(pairedMetrics(r.job.Spec.Eval.Metrics), "lpips")
+		for i, it := range items {
+			it.scores[at], it.compared = d[i], [2]eval.Picture{}
 		}
 	}
 	return nil
@@ -424,6 +468,9 @@ func (c *cook) finish(it *item, p, pair eval.Picture) error {
 				score = eval.SSIM
 			case "msssim":
 				score = eval.MSSSIM
+			case "lpips":
+				score = func(a, b eval.Picture, _ eval.Options) (float64, error) { return 0, c.comparable(a, b) } // later, in batches
+				it.compared = [2]eval.Picture{p, pair}
 			default:
 				continue
 			}
@@ -441,6 +488,17 @@ func (c *cook) finish(it *item, p, pair eval.Picture) error {
 	if c.input != nil {
 		it.input = make([]float32, c.r.network.Inputs())
 		return c.input.Prepare(it.input, p)
+	}
+	return nil
+}
+
+// comparable says why the perceptual distance of two pictures is not defined.
+func (c *cook) comparable(a, b eval.Picture) error {
+	if a.H != b.H || a.W != b.W {
+		return fmt.Errorf("pictures are %d x %d and %d x %d", a.H, a.W, b.H, b.W)
+	}
+	if least := c.r.lpips.Least; a.H < least || a.W < least {
+		return fmt.Errorf("picture is %d x %d, at least %d x %d needed", a.H, a.W, least, least)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package scoring
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -37,6 +38,7 @@ type record struct {
 	Eval      spec.Eval        `json:"eval"`
 	Network   extract.Identity `json:"network"`
 	Taps      []extract.Tap    `json:"taps"`
+	Classes   []string         `json:"classes,omitempty"` // that the network tells apart
 	Generated setInfo          `json:"generated"`
 	Reference setInfo          `json:"reference"` // of its pictures
 	Pictures  bool             `json:"pictures"`  // the reference has pictures whose features are in the parts
@@ -56,6 +58,7 @@ type Evaluation struct {
 	plan    commit.Plan
 	backend plan.Backend
 	network extract.Network // nil if all metrics are of pairs
+	lpips   *extract.Perceptual
 	first   *encode.FirstStage
 	before  *preprocess.Config // of pictures, before anything is scored; nil for none
 
@@ -115,6 +118,12 @@ func (e *Evaluation) open(ctx context.Context) error {
 	if err := e.openNetwork(modelSHA); err != nil {
 		return err
 	}
+	if s.Eval.Perceptual != "" {
+		if e.lpips, err = extract.OpenPerceptual(strings.Split(s.Eval.Perceptual, ","), e.backend); err != nil {
+			return fmt.Errorf("spec.eval.perceptual: %w", err)
+		}
+		e.closers = append(e.closers, e.lpips.Close)
+	}
 	if err := e.openSets(ctx); err != nil {
 		return err
 	}
@@ -142,7 +151,12 @@ func (e *Evaluation) open(ctx context.Context) error {
 		}
 	}
 	e.fact("seed of draws without one by protocol", "2020")
-	e.fact("precision", "float32 features, float64 statistics")
+	e.fact("precision", s.Eval.Extractor.Precision+" features, float64 statistics")
+	perceptual := ""
+	if e.lpips != nil {
+		perceptual = e.lpips.Words()
+		e.fact("weights of the perceptual distance", perceptual)
+	}
 	if modelSHA != "" {
 		e.fact("first stage", fmt.Sprintf("%s, sha256 %s", filepath.Base(s.Model.Checkpoint), modelSHA))
 	}
@@ -150,7 +164,7 @@ func (e *Evaluation) open(ctx context.Context) error {
 		e.fact("statistics of the reference", fmt.Sprintf("%s, sha256 %s", filepath.Base(e.record.Stats), statsSHA))
 	}
 	e.plan, err = commit.NewPlan(map[string]any{
-		"job": e.job.Canonical(), "numerics": numerics, "extractor_sha256": e.record.Network.SHA256, "model_sha256": modelSHA, "stats_sha256": statsSHA,
+		"job": e.job.Canonical(), "numerics": numerics, "extractor_sha256": e.record.Network.SHA256, "model_sha256": modelSHA, "stats_sha256": statsSHA, "perceptual": perceptual,
 		"generated": e.record.Generated.Identity, "reference": e.record.Reference.Identity,
 	}, parts)
 	return err
@@ -221,7 +235,12 @@ func (e *Evaluation) openNetwork(modelSHA string) error {
 	if err != nil {
 		return exitcode.With(exitcode.Usage, err)
 	}
-	if s.Eval.Extractor.Name == "first-stage" {
+	switch s.Eval.Extractor.Network() {
+	case "shapes64":
+		e.network, err = opened(extract.OpenDefault(e.backend))
+	case "classifier":
+		e.network, err = opened(extract.OpenClassifier(s.Eval.Extractor.Path, e.backend))
+	case "first-stage":
 		c := e.preprocess()
 		f := e.first.Factor()
 		e.network, err = extract.NewLatents(extract.LatentsConfig{
@@ -234,20 +253,54 @@ func (e *Evaluation) openNetwork(modelSHA string) error {
 				return e.first.Encode(images, n, c.Size.H, c.Size.W, encode.Options{})
 			},
 		})
-	} else {
-		e.network, err = extract.OpenInception(s.Eval.Extractor.Path, p, e.backend, measure.TapsOf(slices.DeleteFunc(slices.Clone(s.Eval.Metrics), spec.Paired)))
+	default:
+		var x *extract.Inception
+		x, err = extract.OpenInception(s.Eval.Extractor.Path, p, e.backend, measure.TapsOf(slices.DeleteFunc(slices.Clone(s.Eval.Metrics), spec.Paired)))
+		if err == nil {
+			e.network = x
+			if s.Eval.Extractor.Precision == "float64" {
+				err = x.UseDouble()
+			}
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("extractor: %w", err)
 	}
 	e.closers = append(e.closers, e.network.Close)
 	e.record.Network, e.record.Taps = e.network.Identity(), e.network.Taps()
+	if c, ok := e.network.(extract.ClassTable); ok {
+		e.record.Classes = c.Classes()
+	}
 	id := e.record.Network
 	if want := s.Eval.Extractor.SHA256; want != "" && want != id.SHA256 {
-		return exitcode.Errorf(exitcode.Data, "extractor %s: sha256 is %s, the job says %s", id.Path, id.SHA256, want)
+		return exitcode.Errorf(exitcode.Data, "extractor %s: sha256 is %s, the job says %s", cmp.Or(id.Path, id.Name), id.SHA256, want)
 	}
 	if id.FID && id.Known == "" {
 		e.warn("the extractor's weights are in no known published file: the scores compare with those of the same file only")
+	}
+	return nil
+}
+
+// opened is a classifier as a network; nil stays nil.
+func opened(x *extract.Classifier, err error) (extract.Network, error) {
+	if err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// checkClasses makes sure that labels of the sets mean what those of the network mean.
+func (e *Evaluation) checkClasses() error {
+	if !slices.Contains(e.job.Spec.Eval.Metrics, measure.AccuracyMetric) {
+		return nil
+	}
+	for i, info := range []setInfo{e.record.Generated, e.record.Reference} {
+		if info.ClassNames != nil && !slices.Equal(info.ClassNames, e.record.Classes) {
+			return exitcode.Errorf(exitcode.Data, "accuracy: the classes of the %s set are %q, those of the extractor %q", []string{"generated", "reference"}[i], info.ClassNames, e.record.Classes)
+		}
+	}
+	if !e.record.Generated.Labeled {
+		return exitcode.Errorf(exitcode.Usage, "accuracy: the generated set has no labels")
 	}
 	return nil
 }
@@ -257,30 +310,7 @@ func (e *Evaluation) openSets(ctx context.Context) error {
 	c := columns{image: s.Input.Image, label: s.Input.Label, id: s.Input.ID, allowPaths: s.Input.AllowPaths, limit: int64(s.Input.Limit), memory: int64(s.Limits.Memory)}
 	r := c
 	r.image, r.label, r.id = s.Eval.ReferenceImage, s.Eval.ReferenceLabel, ""
-	pictures := s.Eval.Reference != ""
-	if pictures && !s.Eval.Reconstruct {
-		statistics, both, err := isStatistics(s.Eval.Reference)
-		if err != nil {
-			return fmt.Errorf("reference: %w", err)
-		}
-		if statistics {
-			need := slices.IndexFunc(s.Eval.Metrics, spec.NeedsPictures)
-			if need >= 0 && !both {
-				return exitcode.Errorf(exitcode.Usage, "spec.eval.metrics: %s needs the pictures of the reference; %s has statistics only", s.Eval.Metrics[need], s.Eval.Reference)
-			}
-			pictures = need >= 0
-			if err := e.openStatistics(); err != nil {
-				return err
-			}
-		}
-	}
 	var err error
-	if pictures {
-		if e.reference, err = openSet(ctx, s.Eval.Reference, r); err != nil {
-			return fmt.Errorf("reference: %w", err)
-		}
-		e.record.Reference, e.record.Pictures = e.reference.about(), true
-	}
 	if s.Eval.Reconstruct {
 		e.generated, err = openSet(ctx, s.Eval.Reference, r)
 	} else {
@@ -290,6 +320,24 @@ func (e *Evaluation) openSets(ctx context.Context) error {
 		return fmt.Errorf("generated: %w", err)
 	}
 	e.record.Generated = e.generated.about()
+	pictures := s.Eval.Reference != ""
+	if pictures && !s.Eval.Reconstruct {
+		statistics, both, err := isStatistics(s.Eval.Reference)
+		if err != nil {
+			return fmt.Errorf("reference: %w", err)
+		}
+		if statistics {
+			if pictures, err = e.openStatistics(both); err != nil {
+				return err
+			}
+		}
+	}
+	if pictures {
+		if e.reference, err = openSet(ctx, s.Eval.Reference, r); err != nil {
+			return fmt.Errorf("reference: %w", err)
+		}
+		e.record.Reference, e.record.Pictures = e.reference.about(), true
+	}
 	for i, info := range []setInfo{e.record.Generated, e.record.Reference} {
 		for _, w := range info.Warnings {
 			e.warn([]string{"generated: ", "reference: "}[i] + w)
@@ -297,6 +345,15 @@ func (e *Evaluation) openSets(ctx context.Context) error {
 	}
 	if s.Eval.Reconstruct {
 		e.record.Generated.What = "reconstructions of the reference by the first stage"
+	}
+	if err := e.checkClasses(); err != nil {
+		return err
+	}
+	if err := e.checkClassTables(); err != nil {
+		return err
+	}
+	if err := e.checkSave(); err != nil {
+		return err
 	}
 	if g := e.generated.rows(); g == 0 {
 		return exitcode.Errorf(exitcode.Data, "generated: no row")
@@ -306,47 +363,95 @@ func (e *Evaluation) openSets(ctx context.Context) error {
 	return nil
 }
 
+// checkClassTables makes sure that labels of both sets mean the same classes, where classes are compared.
+func (e *Evaluation) checkClassTables() error {
+	g, r := iostats.ClassTable(e.record.Generated.ClassNames), iostats.ClassTable(e.record.Reference.ClassNames)
+	if !slices.Contains(e.job.Spec.Eval.Metrics, "class_fid") || g == "" || r == "" || g == r {
+		return nil
+	}
+	return e.overrule(exitcode.Errorf(exitcode.Data, "classes are not comparable: class_table is %q of the generated set and %q of the reference", g, r))
+}
+
+// overrule passes an error on unless the job compares all the same.
+func (e *Evaluation) overrule(err error) error {
+	if !e.job.Spec.Eval.Force {
+		return fmt.Errorf("%w; --force compares all the same, and the result says so", err)
+	}
+	e.record.Overrule = err.Error()
+	e.warn(err.Error() + "; compared because of --force")
+	return nil
+}
+
+// checkSave makes sure that the file of statistics can have what its format wants.
+func (e *Evaluation) checkSave() error {
+	s := &e.job.Spec
+	path, tap := s.Eval.SaveStats, e.record.mainTap().Name
+	switch {
+	case path == "" || filepath.Ext(path) == ".arrow":
+	case tap == "" || tap == extract.Spatial:
+		return exitcode.Errorf(exitcode.Usage, "spec.eval.save_stats: %s has one kind of features and those of sFID beside it; spec.eval.metrics asks for others: add fid, or write .arrow", filepath.Base(path))
+	case strings.HasSuffix(path, keptFeatures) && e.generated.rows() > int64(s.Eval.MaxFeatures):
+		return exitcode.Errorf(exitcode.Usage, "spec.eval.save_stats: the features of %d rows are asked for, spec.eval.max_features is %d", e.generated.rows(), s.Eval.MaxFeatures)
+	}
+	return nil
+}
+
 // paired says that rows of the two sets are compared one by one.
 func (e *Evaluation) paired() bool { return slices.ContainsFunc(e.job.Spec.Eval.Metrics, spec.Paired) }
 
 // meta says how the features of FID are made.
 func (r *record) meta() iostats.Meta {
-	return iostats.Meta{Protocol: r.Network.Protocol, Resize: r.Network.Resize, Extractor: r.Network.Name, ExtractorSHA256: r.Network.SHA256, Tap: r.mainTap().Name}
+	return iostats.Meta{Protocol: cmp.Or(r.Network.Protocol, "none"), Resize: r.Network.Resize, Extractor: r.Network.Name, ExtractorSHA256: r.Network.SHA256, ClassTable: iostats.ClassTable(r.Generated.ClassNames)}
 }
 
 // mainTap is the tap of FID.
 func (r *record) mainTap() extract.Tap {
 	for _, t := range r.Taps {
-		if t.Name == extract.Pool || len(r.Taps) == 1 {
+		if t.Name == extract.Pool || t.Name == extract.Features || len(r.Taps) == 1 {
 			return t
 		}
 	}
 	return extract.Tap{}
 }
 
-// openStatistics checks that the statistics of the reference were made as the features here are.
-func (e *Evaluation) openStatistics() error {
+// openStatistics checks that the statistics of the reference were made as the features here are, and whether its pictures, which
+// the file may have too, are needed beside them.
+func (e *Evaluation) openStatistics(pictures bool) (need bool, err error) {
 	path := e.job.Spec.Eval.Reference
 	e.record.Stats = path
 	ref, err := reference.Open(path, nil)
 	if err != nil {
-		return fmt.Errorf("reference: %w", err)
+		return false, fmt.Errorf("reference: %w", err)
 	}
 	if err := e.record.meta().Check(ref.Meta); err != nil {
-		if !e.job.Spec.Eval.Force {
-			return fmt.Errorf("%s: %w; --force compares all the same, and the result says so", path, err)
+		if err := e.overrule(fmt.Errorf("%s: %w", path, err)); err != nil {
+			return false, err
 		}
-		e.record.Overrule = err.Error()
-		e.warn(err.Error() + "; compared because of --force")
 	}
-	if tap := e.record.mainTap(); ref.Normal.D() != tap.D && tap.D != 0 {
-		return exitcode.Errorf(exitcode.Data, "%s: statistics of %d features, the tap %s has %d", path, ref.Normal.D(), tap.Name, tap.D)
+	for _, m := range e.job.Spec.Eval.Metrics {
+		if spec.NeedsPictures(m) || spec.NeedsFeatures(m) && ref.Features == nil && !(m == "class_fid" && ref.HasClasses(e.record.mainTap().Name)) {
+			if need = true; !pictures {
+				return false, exitcode.Errorf(exitcode.Usage, "spec.eval.metrics: %s needs the pictures of the reference; %s has statistics only", m, path)
+			}
+		}
+	}
+	for _, tap := range e.record.Taps {
+		if tap.Name == extract.Unbiased || tap.Name == extract.Logits {
+			continue
+		}
+		if err := ref.Has(tap.Name, tap.D); err != nil {
+			if !pictures {
+				return false, err
+			}
+			need = true
+			e.warn(fmt.Sprintf("%s; the pictures in the file take their place", err))
+		}
 	}
 	if u := ref.Meta.Unknown(); len(u) > 0 {
 		e.warn(fmt.Sprintf("%s does not say how its features were made (%s); whether they compare is not checked", filepath.Base(path), strings.Join(u, ", ")))
 	}
-	e.record.Reference = setInfo{Path: path, What: "statistics, format " + ref.Format, Rows: int64(ref.Normal.N)}
-	return nil
+	e.record.Reference = setInfo{Path: path, What: "statistics, format " + ref.Format, Rows: ref.Rows(), Labeled: ref.HasClasses(e.record.mainTap().Name)}
+	return need, nil
 }
 
 // schema is the form of the parts: a thumbnail, scores of the pair, features.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,12 +14,10 @@ import (
 	"github.com/ldm-batch/ldm-batch/eval/measure"
 	"github.com/ldm-batch/ldm-batch/eval/reference"
 	"github.com/ldm-batch/ldm-batch/eval/report"
-	"github.com/ldm-batch/ldm-batch/eval/stats"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/io/commit"
 	"github.com/ldm-batch/ldm-batch/io/part"
 	"github.com/ldm-batch/ldm-batch/io/picture"
-	"github.com/ldm-batch/ldm-batch/jobs"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
 )
 
@@ -206,14 +203,17 @@ func score(ctx context.Context, dir string, rec *record) (*report.Result, []meas
 		}
 	}
 	var ref *measure.Set
-	if rec.Pictures {
+	switch {
+	case rec.Pictures:
 		ref = r.set(ctx, rec.Reference)
+	case given != nil && given.Features != nil:
+		ref = setOf(*given.Features)
 	}
 	out := &measure.Outcome{}
 	if len(rec.Taps) > 0 {
 		out, err = measure.Scores(measure.Config{
 			Metrics: slices.DeleteFunc(slices.Clone(rec.Eval.Metrics), spec.Paired), Protocol: p, Network: rec.Network, Taps: rec.Taps, Neighbours: rec.Eval.Neighbours,
-			MaxFeatures: rec.Eval.MaxFeatures, Reconstruct: rec.Eval.Reconstruct, Moments: rec.Eval.SaveStats != "",
+			MaxFeatures: rec.Eval.MaxFeatures, Reconstruct: rec.Eval.Reconstruct, Keep: rec.Eval.SaveStats != "", ClassNames: rec.Classes,
 		}, g.set(ctx, rec.Generated), ref, given)
 		if err != nil {
 			return nil, nil, exitcode.With(exitcode.Data, err)
@@ -225,9 +225,13 @@ func score(ctx context.Context, dir string, rec *record) (*report.Result, []meas
 		return nil, nil, err
 	}
 	scores = append(scores, more...)
-	if rec.Eval.SaveStats != "" && out.Moments != nil {
-		if err := saveStatistics(rec, out.Moments); err != nil {
-			return nil, nil, err
+	if out.Kept != nil {
+		left, err := saveStatistics(rec, out.Kept)
+		if err != nil {
+			return nil, nil, fmt.Errorf("statistics %s: %w", rec.Eval.SaveStats, err)
+		}
+		if left != "" {
+			out.Warnings = append(out.Warnings, left)
 		}
 	}
 
@@ -243,7 +247,7 @@ func score(ctx context.Context, dir string, rec *record) (*report.Result, []meas
 	if rec.Network.Known != "" {
 		res.Extractor.Words += "; known as " + rec.Network.Known
 	}
-	if !rec.Pictures {
+	if !rec.Pictures && rec.Reference.Path != "" {
 		res.Reference = report.Set{Path: rec.Reference.Path, What: rec.Reference.What, Rows: rec.Reference.Rows}
 	}
 	if n := g.bad + r.bad; n > 0 {
@@ -272,6 +276,9 @@ func (g *sideOf) pictures(ctx context.Context, r *sideOf, res *report.Result, ne
 	gs, rs := spread(g.ok), spread(r.ok)
 	if len(nearest) > shownNearest {
 		nearest = nearest[:shownNearest]
+	}
+	if r.ok == 0 { // features without pictures
+		nearest = nil
 	}
 	wantG, wantR := map[int64]bool{}, map[int64]bool{}
 	for _, n := range gs {
@@ -340,7 +347,9 @@ func pairScores(ctx context.Context, g *sideOf, rec *record) (worst []pairOf, sc
 				return exitcode.Errorf(exitcode.Data, "row %q has no %s", r.ID, name)
 			}
 			if i == 0 {
-				p.first = v
+				if p.first = v; name == "lpips" { // a distance: the largest is the worst
+					p.first = -v
+				}
 			}
 			p.facts = append(p.facts, report.Fact{Name: labels[name], Value: fmt.Sprintf("%.4g", v)})
 			if s := &sums[i]; math.IsInf(v, 0) {
@@ -362,7 +371,9 @@ func pairScores(ctx context.Context, g *sideOf, rec *record) (worst []pairOf, sc
 		s := sums[i]
 		k := measure.Keyed{Key: name, Score: report.Score{Metric: name, Label: labels[name], Value: report.Number(s.mean), GeneratedRows: s.n + s.infinite, ReferenceRows: s.n + s.infinite}}
 		k.Notes = []string{"mean over pictures, " + rec.Eval.Plane}
-		if rec.Eval.Border > 0 {
+		if name == "lpips" {
+			k.Notes = []string{"mean over pictures, VGG16, whole pictures in RGB"}
+		} else if rec.Eval.Border > 0 {
 			k.Notes = append(k.Notes, fmt.Sprintf("border of %d pixels left out", rec.Eval.Border))
 		}
 		if s.infinite > 0 {
@@ -380,7 +391,7 @@ func pairScores(ctx context.Context, g *sideOf, rec *record) (worst []pairOf, sc
 	return worst, scores, err
 }
 
-var labels = map[string]string{"psnr": "PSNR", "ssim": "SSIM", "msssim": "MS-SSIM"}
+var labels = map[string]string{"psnr": "PSNR", "ssim": "SSIM", "msssim": "MS-SSIM", "lpips": "LPIPS"}
 
 func protocolWords(rec *record, p eval.Protocol) []string {
 	if !rec.Network.FID {
@@ -391,24 +402,4 @@ func protocolWords(rec *record, p eval.Protocol) []string {
 		words = append(words, "the tool draws without a seed; the seeds here are this program's")
 	}
 	return words
-}
-
-// saveStatistics writes the statistics of the generated set.
-func saveStatistics(rec *record, m *stats.Moments) error {
-	var b bytes.Buffer
-	if filepath.Ext(rec.Eval.SaveStats) == ".npz" {
-		cov, err := m.Covariance()
-		if err != nil {
-			return err
-		}
-		if err := reference.WriteNPZ(&b, m.Mean(), cov); err != nil {
-			return err
-		}
-	} else if err := reference.Save(&b, rec.meta(), m, nil); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(rec.Eval.SaveStats), 0o777); err != nil {
-		return err
-	}
-	return exitcode.With(exitcode.IO, jobs.WriteFile(rec.Eval.SaveStats, b.Bytes()))
 }

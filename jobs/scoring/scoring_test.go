@@ -16,8 +16,10 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/golden"
 	"github.com/ldm-batch/ldm-batch/internal/nn/inception"
+	"github.com/ldm-batch/ldm-batch/internal/nn/lpips"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 	"github.com/ldm-batch/ldm-batch/internal/weights/formula"
+	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
 	"github.com/ldm-batch/ldm-batch/io/commit"
 	"github.com/ldm-batch/ldm-batch/io/picture"
 	"github.com/ldm-batch/ldm-batch/jobs"
@@ -156,11 +158,11 @@ func TestShards(t *testing.T) {
 	a, ref := filepath.Join(dir, "images_a.npz"), filepath.Join(dir, "images_b.npz")
 	one, many := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "out")
 	const metrics = "fid_64, psnr, ssim"
-	if res := must(t, job(t, a, ref, metrics, one, "input.limit=20"), jobs.RunOptions{}); res.State != "finished" || res.Rows != 40 {
+	if res := must(t, job(t, a, ref, metrics, one, "input.limit=10"), jobs.RunOptions{}); res.State != "finished" || res.Rows != 20 {
 		t.Fatalf("%+v", res)
 	}
 	for i := range 3 {
-		r := job(t, a, ref, metrics, many, "input.limit=20", fmt.Sprint("compute.batch=", 3+i), fmt.Sprint("compute.threads=", 1+i%2))
+		r := job(t, a, ref, metrics, many, "input.limit=10", fmt.Sprint("compute.batch=", 3+i), fmt.Sprint("compute.threads=", 1+i%2))
 		res := must(t, r, jobs.RunOptions{Shard: commit.Shard{Index: i, Count: 3}})
 		if (res.State == "partial") != (i < 2) {
 			t.Errorf("shard %d is %s", i, res.State)
@@ -177,11 +179,11 @@ func TestShards(t *testing.T) {
 		}
 	}
 	res, err := Finalize(context.Background(), many)
-	if err != nil || res.Rows != 40 || len(res.Scores) != 3 {
+	if err != nil || res.Rows != 20 || len(res.Scores) != 3 {
 		t.Fatalf("%v, %+v", err, res)
 	}
 	list, err := filepath.Glob(filepath.Join(one, "data", "*"))
-	if err != nil || len(list) != 6 {
+	if err != nil || len(list) != 4 {
 		t.Fatal(list, err)
 	}
 	for _, p := range append(list, filepath.Join(one, ReportName), filepath.Join(one, "_manifest.json"), filepath.Join(one, "_SUCCESS")) {
@@ -192,49 +194,247 @@ func TestShards(t *testing.T) {
 			t.Errorf("%s differs: %v, %v", rel, err1, err2)
 		}
 	}
-	if res := must(t, job(t, a, ref, metrics, one, "input.limit=20"), jobs.RunOptions{}); res.State != "nothing" || len(res.Scores) != 3 {
+	if res := must(t, job(t, a, ref, metrics, one, "input.limit=10"), jobs.RunOptions{}); res.State != "nothing" || len(res.Scores) != 3 {
 		t.Errorf("second run: %+v", res)
 	}
 }
 
-func TestStatisticsAndGate(t *testing.T) {
+// TestStatistics compares with statistics in every format that is written, and refuses those that were made in another way.
+func TestStatistics(t *testing.T) {
 	dir := golden.Dir(t, "eval", "files")
 	a, ref := filepath.Join(dir, "images_a.npz"), filepath.Join(dir, "images_b.npz")
 	tmp := t.TempDir()
-	direct := must(t, job(t, a, ref, "fid_64", filepath.Join(tmp, "1")), jobs.RunOptions{}).Scores["fid_64"]
-	for _, ext := range []string{".npz", ".arrow"} {
-		stats := filepath.Join(tmp, "stats", "b"+ext)
-		must(t, job(t, ref, a, "fid_64", filepath.Join(tmp, "2"+ext), "eval.save_stats="+stats), jobs.RunOptions{})
-		res := must(t, job(t, a, stats, "fid_64", filepath.Join(tmp, "3"+ext)), jobs.RunOptions{})
-		if got := res.Scores["fid_64"]; math.Abs(got-direct) > 1e-9*direct {
-			t.Errorf("%s: %v from statistics, %v from pictures", ext, got, direct)
-		}
-		if said := strings.Contains(strings.Join(res.Warnings, " "), "does not say how"); said != (ext == ".npz") {
-			t.Errorf("%s: warnings %q", ext, res.Warnings)
-		}
-		_, err := run(t, job(t, a, stats, "kid", filepath.Join(tmp, "4"+ext)), jobs.RunOptions{})
-		if exitcode.Of(err) != exitcode.Usage && exitcode.Of(err) != exitcode.Data {
-			t.Errorf("kid from statistics: %v", err)
+	few := func(generated, ref, metrics, out string, more ...string) *spec.Resolved {
+		return job(t, generated, ref, metrics, filepath.Join(tmp, out), append(more, "input.limit=8")...)
+	}
+	direct := must(t, few(a, ref, "fid_64", "1"), jobs.RunOptions{}).Scores["fid_64"]
+	own := filepath.Join(tmp, "stats", "b.arrow")
+	res := must(t, few(ref, "", "fid_64, fid_192", "2", "eval.save_stats="+own), jobs.RunOptions{}) // without a reference nothing is compared
+	if len(res.Scores) != 0 || res.State != "finished" || res.Rows != 8 {
+		t.Errorf("statistics alone: %+v", res)
+	}
+	res = must(t, few(a, own, "fid_64", "3"), jobs.RunOptions{})
+	if got := res.Scores["fid_64"]; math.Abs(got-direct) > 1e-9*direct || res.Details[0].ReferenceRows != 8 {
+		t.Errorf("%v from statistics, %v from pictures", got, direct)
+	}
+	for want, c := range map[string]struct {
+		code exitcode.Code
+		r    *spec.Resolved
+	}{
+		`protocol is "clean-fid" and "torch-fidelity"`: {exitcode.Data, few(a, own, "fid_64", "4", "eval.protocol=clean-fid")},
+		"no statistics of tap sfid_2023":               {exitcode.Data, few(a, own, "fid_64, sfid", "4")},
+		"needs the pictures of the reference":          {exitcode.Usage, few(a, own, "fid_64, kid", "4")},
+		"others: add fid":                              {exitcode.Usage, few(a, ref, "fid_64, sfid", "4", "eval.save_stats="+filepath.Join(tmp, "s.pt"))},
+		"statistics of 64 features, the tap 192":       {exitcode.Data, few(a, filepath.Join(dir, "pytorch_fid_dims64_b.npz"), "fid_192", "4")},
+	} {
+		if _, err := run(t, c.r, jobs.RunOptions{}); exitcode.Of(err) != c.code || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
 		}
 	}
-	other := filepath.Join(tmp, "stats", "b.arrow")
-	_, err := run(t, job(t, a, other, "fid_64", filepath.Join(tmp, "5"), "eval.protocol=clean-fid"), jobs.RunOptions{})
-	if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "protocol is") {
-		t.Errorf("other protocol: %v", err)
+	res = must(t, few(a, own, "fid_64", "4", "eval.protocol=clean-fid", "eval.force=true"), jobs.RunOptions{})
+	if r := readReport(t, filepath.Join(tmp, "4")); !strings.Contains(strings.Join(res.Warnings, " "), "because of --force") || !strings.Contains(r.Protocol.Overrule, "protocol is") {
+		t.Errorf("warnings %q, overruled %q", res.Warnings, r.Protocol.Overrule)
 	}
-	res := must(t, job(t, a, other, "fid_64", filepath.Join(tmp, "5"), "eval.protocol=clean-fid", "eval.force=true"), jobs.RunOptions{})
-	if !strings.Contains(strings.Join(res.Warnings, " "), "because of --force") {
-		t.Errorf("warnings %q", res.Warnings)
+	// The file of the ADM suite has statistics and pictures: the ones where they do, the others for the rest.
+	adm := filepath.Join(dir, "adm_reference.npz")
+	res = must(t, few(a, adm, "fid_64, fid_192", "5"), jobs.RunOptions{})
+	if s := res.Scores; !(s["fid_64"] > 0) || !(s["fid_192"] > 0) || !strings.Contains(strings.Join(res.Warnings, " "), "the pictures in the file take their place") {
+		t.Errorf("%+v", res)
 	}
+}
 
-	res, err = run(t, job(t, a, ref, "fid_64", filepath.Join(tmp, "6"), "eval.fail_if=[\"fid_64>0.5\"]"), jobs.RunOptions{})
-	if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "fid_64>0.5") || res.ExitCode != 65 || res.Scores["fid_64"] != direct || res.State != "finished" {
+// TestFormats writes statistics of features of the first stage and of the network that comes with the program in other formats, and
+// reads them as a reference.
+func TestFormats(t *testing.T) {
+	dir := golden.Dir(t, "eval", "files")
+	a, ref := filepath.Join(dir, "images_a.npz"), filepath.Join(dir, "images_b.npz")
+	tmp := t.TempDir()
+	plain := "eval.extractor.path="
+	all := must(t, job(t, a, ref, "fid, kid, precision, recall, memorised", filepath.Join(tmp, "1"), plain), jobs.RunOptions{})
+	for _, name := range []string{"b.arrow", "b.npz", "b.pt", "b_kid.npz"} {
+		stats := filepath.Join(tmp, name)
+		must(t, job(t, ref, "", "fid", filepath.Join(tmp, "2"+name), plain, "eval.save_stats="+stats), jobs.RunOptions{})
+		metrics := "fid"
+		if name == "b_kid.npz" { // features: everything but pictures
+			metrics = "fid, kid, precision, recall, memorised"
+		}
+		res := must(t, job(t, a, stats, metrics, filepath.Join(tmp, "3"+name), plain), jobs.RunOptions{})
+		for key, got := range res.Scores {
+			tolerance := 1e-9
+			if name == "b.pt" { // its mean is in single precision
+				tolerance = 1e-5
+			}
+			if want := all.Scores[key]; math.Abs(got-want) > tolerance*math.Abs(want) {
+				t.Errorf("%s: %s is %v, %v from pictures", name, key, got, want)
+			}
+		}
+		if want := strings.Count(metrics, ",") + 1; len(res.Scores) < want {
+			t.Errorf("%s: scores %v", name, res.Scores)
+		}
+		if said := strings.Contains(strings.Join(res.Warnings, " "), "does not say how"); said != (name != "b.arrow") {
+			t.Errorf("%s: warnings %q", name, res.Warnings)
+		}
+		readReport(t, filepath.Join(tmp, "3"+name))
+	}
+}
+
+// readReport reads the result of a folder, which checks it.
+func readReport(t *testing.T, out string) *report.Result {
+	t.Helper()
+	f, err := os.Open(filepath.Join(out, ReportName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := report.Read(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestClasses scores classes against pictures and against statistics of them, and refuses labels of other classes.
+func TestClasses(t *testing.T) {
+	tmp := t.TempDir()
+	for set, classes := range map[string][]string{"a": {"ant", "bee", "cow"}, "b": {"ant", "bee", "cow"}, "other": {"ant", "bee", "dog"}} {
+		for c, class := range classes {
+			for i := range 4 + len(set) + c {
+				pix := make([]byte, 3*16*16)
+				for k := range pix {
+					pix[k] = byte(k*(1+c) + 31*i*i + int(set[0])*k%(5+i))
+				}
+				writePNG(t, filepath.Join(tmp, set, class, fmt.Sprint(i, ".png")), 16, 16, pix)
+			}
+		}
+	}
+	a, b := filepath.Join(tmp, "a"), filepath.Join(tmp, "b")
+	plain := "eval.extractor.path="
+	direct := must(t, job(t, a, b, "fid, class_fid", filepath.Join(tmp, "1"), plain), jobs.RunOptions{})
+	stats := filepath.Join(tmp, "b.arrow")
+	must(t, job(t, b, "", "class_fid", filepath.Join(tmp, "2"), plain, "eval.save_stats="+stats), jobs.RunOptions{})
+	res := must(t, job(t, a, stats, "fid, class_fid", filepath.Join(tmp, "3"), plain), jobs.RunOptions{})
+	x, y := readReport(t, filepath.Join(tmp, "1")), readReport(t, filepath.Join(tmp, "3"))
+	if len(x.Classes) != 3 || len(y.Classes) != 3 || x.Classes[1].Name != "bee" {
+		t.Fatalf("classes %+v, %+v", x.Classes, y.Classes)
+	}
+	for i, c := range x.Classes {
+		d := y.Classes[i]
+		for _, p := range [][2]*report.Number{{c.ToClass, d.ToClass}, {c.ToAll, d.ToAll}} {
+			if u, v := float64(*p[0]), float64(*p[1]); !(math.Abs(u-v) <= 1e-9*u) || c.ReferenceRows != d.ReferenceRows {
+				t.Errorf("class %d: %v from pictures, %v from statistics", c.Label, u, v)
+			}
+		}
+	}
+	if u, v := direct.Scores["class_fid"], res.Scores["class_fid"]; !(math.Abs(u-v) <= 1e-9*u) {
+		t.Errorf("%v from pictures, %v from statistics", u, v)
+	}
+	other := filepath.Join(tmp, "other")
+	for _, ref := range []string{b, stats} {
+		_, err := run(t, job(t, other, ref, "class_fid", filepath.Join(tmp, "4"), plain), jobs.RunOptions{})
+		if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "class_table is") {
+			t.Errorf("other classes against %s: %v", filepath.Base(ref), err)
+		}
+	}
+	must(t, job(t, other, b, "class_fid", filepath.Join(tmp, "5"), plain, "eval.force=true"), jobs.RunOptions{})
+	if r := readReport(t, filepath.Join(tmp, "5")); !strings.Contains(r.Protocol.Overrule, "class_table") {
+		t.Errorf("overruled %q", r.Protocol.Overrule)
+	}
+}
+
+func writePNG(t *testing.T, path string, w, h int, pix []byte) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := picture.EncodePNG(&b, &picture.Image{W: w, H: h, Pix: pix, Channels: 3}, picture.PNGOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGate(t *testing.T) {
+	dir := golden.Dir(t, "eval", "files")
+	a, ref, out := filepath.Join(dir, "images_a.npz"), filepath.Join(dir, "images_b.npz"), filepath.Join(t.TempDir(), "out")
+	plain := "eval.extractor.path="
+	res, err := run(t, job(t, a, ref, "fid", out, plain, "eval.fail_if=[\"fid>0.001\"]"), jobs.RunOptions{})
+	if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "fid>0.001") || res.ExitCode != 65 || !(res.Scores["fid"] > 0.001) || res.State != "finished" || res.Retryable {
 		t.Errorf("gate: %v, %+v", err, res)
 	}
-	if _, err := os.Stat(filepath.Join(tmp, "6", "_SUCCESS")); err != nil {
+	if _, err := os.Stat(filepath.Join(out, "_SUCCESS")); err != nil {
 		t.Error(err)
 	}
-	must(t, job(t, a, ref, "fid_64", filepath.Join(tmp, "6"), "eval.fail_if=[\"fid_64>50\"]"), jobs.RunOptions{})
+	must(t, job(t, a, ref, "fid", out, plain, "eval.fail_if=[\"fid>1e9\"]"), jobs.RunOptions{}) // another gate is no other job
+}
+
+// TestPerceptual compares pairs of mixed sizes with weights that are computed, in one batch and one by one.
+func TestPerceptual(t *testing.T) {
+	tmp := t.TempDir()
+	for i, size := range [][2]int{{16, 20}, {24, 16}, {16, 20}, {12, 16}} {
+		pix := make([]byte, 3*size[0]*size[1])
+		for k := range pix {
+			pix[k] = byte(k * (3 + i))
+		}
+		name := fmt.Sprint(i, ".png")
+		writePNG(t, filepath.Join(tmp, "a", name), size[0], size[1], pix)
+		for k := range pix {
+			if i != 2 { // that pair is of equal pictures
+				pix[k] += byte(k % 23)
+			}
+		}
+		writePNG(t, filepath.Join(tmp, "b", name), size[0], size[1], pix)
+	}
+	file := filepath.Join(tmp, "lpips.safetensors")
+	if err := writePerceptual(file); err != nil {
+		t.Fatal(err)
+	}
+	var first float64
+	for batch := range 3 {
+		res := must(t, job(t, filepath.Join(tmp, "a"), filepath.Join(tmp, "b"), "psnr, lpips", filepath.Join(tmp, fmt.Sprint(batch)), "eval.perceptual="+file,
+			"limits.max_bad_rows=1", fmt.Sprint("compute.batch=", 1+batch)), jobs.RunOptions{})
+		got := res.Scores["lpips"]
+		if batch == 0 {
+			first = got
+		}
+		if !(got > 0) || got != first || res.Failed != 1 || res.Details[1].GeneratedRows != 3 {
+			t.Errorf("batch %d: %v, before %v: %+v", 1+batch, got, first, res)
+		}
+		r := readReport(t, filepath.Join(tmp, fmt.Sprint(batch)))
+		if len(r.Failed) != 1 || !strings.Contains(r.Failed[0].Reason, "at least 16 x 16") {
+			t.Errorf("failed rows %+v", r.Failed)
+		}
+	}
+}
+
+// writePerceptual writes computed weights of the perceptual distance.
+func writePerceptual(path string) error {
+	var list []*weights.Tensor
+	for _, k := range lpips.Keys("")[2:] { // the scaling layer is known
+		mode := formula.Weight
+		if strings.HasPrefix(k.Name, "lin") {
+			mode = formula.NonNegative
+		}
+		e, err := tensor.Generated(k.Name, k.Shape, func(dst []float32) error {
+			formula.Fill(dst, "lpips."+k.Name, mode, k.Shape, 1)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		list = append(list, e)
+	}
+	f, err := weights.NewMemory(list)
+	if err != nil {
+		return err
+	}
+	w, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	return weights.Convert(f, w, weights.ConvertOptions{})
 }
 
 // TestBadRows: rows that cannot be used are refused unless the job allows them, and are counted.
@@ -256,11 +456,11 @@ func TestBadRows(t *testing.T) {
 	}
 	ref := filepath.Join(golden.Dir(t, "eval", "files"), "images_b.npz")
 	out := filepath.Join(t.TempDir(), "out")
-	_, err := run(t, job(t, folder, ref, "fid_64", out), jobs.RunOptions{})
+	_, err := run(t, job(t, folder, ref, "fid", out, "eval.extractor.path="), jobs.RunOptions{})
 	if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "limits.max_bad_rows") {
 		t.Errorf("bad rows: %v", err)
 	}
-	res := must(t, job(t, folder, ref, "fid_64", out, "limits.max_bad_rows=2"), jobs.RunOptions{})
+	res := must(t, job(t, folder, ref, "fid", out, "eval.extractor.path=", "limits.max_bad_rows=2"), jobs.RunOptions{})
 	if res.Failed != 2 || res.OK+res.Failed != res.Rows || !strings.Contains(strings.Join(res.Warnings, " "), "2 rows could not be used") || res.Details[0].GeneratedRows != 5 {
 		t.Errorf("%+v", res)
 	}

@@ -255,7 +255,7 @@ func isStatistics(path string) (yes, pictures bool, err error) {
 			return false, false, err
 		}
 		defer f.Close()
-		return f.Has("mu"), f.Has("arr_0"), nil
+		return f.Has("mu") || f.Has("feats"), f.Has("arr_0"), nil
 	case ".pt":
 		return true, false, nil
 	case ".arrow":

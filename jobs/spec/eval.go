@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -22,6 +23,7 @@ type Eval struct {
 	MaxFeatures    int       `yaml:"max_features"`
 	Plane          string    `yaml:"plane" enum:"rgb,luma,luma-rounded"`
 	Border         int       `yaml:"border"`
+	Perceptual     string    `yaml:"perceptual" path:"list"`
 	Force          bool      `yaml:"force"`
 	FailIf         []string  `yaml:"fail_if" op:"true"`
 	SaveStats      string    `yaml:"save_stats" path:"true" op:"true"`
@@ -29,19 +31,33 @@ type Eval struct {
 
 // Extractor names the network that makes features.
 type Extractor struct {
-	Name   string `yaml:"name" enum:"inception,first-stage"`
-	Path   string `yaml:"path" path:"true"`
-	SHA256 string `yaml:"sha256"`
+	Name      string `yaml:"name" enum:"auto,shapes64,classifier,inception,first-stage"`
+	Path      string `yaml:"path" path:"true"`
+	SHA256    string `yaml:"sha256"`
+	Precision string `yaml:"precision" enum:"float32,float64"`
+}
+
+// Network is the extractor that is meant: "auto" is the Inception-v3 where its file is given, and else the network that comes with
+// the program.
+func (e Extractor) Network() string {
+	switch {
+	case e.Name != "auto":
+		return e.Name
+	case e.Path != "":
+		return "inception"
+	}
+	return "shapes64"
 }
 
 // Metrics of kind Eval, in the order of results.
 var metrics = []string{"fid", "fid_64", "fid_192", "fid_768", "sfid", "fid_infinity", "class_fid", "kid", "is", "precision", "recall", "density", "coverage",
-	"mind", "memorised", "psnr", "ssim", "msssim"}
+	"mind", "memorised", "accuracy", "psnr", "ssim", "msssim", "lpips"}
 
 // What metrics need.
 var (
-	paired    = []string{"psnr", "ssim", "msssim"}                                                              // pictures of both sets, row by row
-	alone     = []string{"is"}                                                                                  // no reference
+	paired    = []string{"psnr", "ssim", "msssim", "lpips"}                                                     // pictures of both sets, row by row
+	alone     = []string{"is", "accuracy"}                                                                      // no reference
+	classes   = []string{"accuracy"}                                                                            // a network that tells the classes of labels apart
 	inception = []string{"fid_64", "fid_192", "fid_768", "sfid", "is"}                                          // taps of that network
 	features  = []string{"kid", "precision", "recall", "density", "coverage", "mind", "memorised", "class_fid"} // of the reference, not only its statistics
 )
@@ -52,8 +68,11 @@ func Paired(metric string) bool { return slices.Contains(paired, metric) }
 // NeedsReference reports whether a metric compares with the reference.
 func NeedsReference(metric string) bool { return !slices.Contains(alone, metric) }
 
-// NeedsPictures reports whether a metric needs the pictures of the reference, so that a file of statistics will not do.
-func NeedsPictures(metric string) bool { return Paired(metric) || slices.Contains(features, metric) }
+// NeedsPictures reports whether a metric needs the pictures of the reference: neither means and covariances nor features will do.
+func NeedsPictures(metric string) bool { return Paired(metric) }
+
+// NeedsFeatures reports whether a metric needs the features of the reference's pictures, so that means and covariances will not do.
+func NeedsFeatures(metric string) bool { return slices.Contains(features, metric) }
 
 func (r *Resolved) validateEval() error {
 	e := &r.Spec.Eval
@@ -63,10 +82,12 @@ func (r *Resolved) validateEval() error {
 			return r.fail("spec.eval.metrics", "%q is not one of %s", m, strings.Join(metrics, ", "))
 		case slices.Index(e.Metrics, m) < i:
 			return r.fail("spec.eval.metrics", "%s is listed twice", m)
-		case e.Reference == "" && NeedsReference(m):
+		case e.Reference == "" && NeedsReference(m) && (e.SaveStats == "" || Paired(m)):
 			return r.fail("spec.eval.reference", "missing: %s compares with a reference", m)
-		case e.Extractor.Name == "first-stage" && slices.Contains(inception, m):
-			return r.fail("spec.eval.metrics", "%s is made of features of the extractor inception, not of latents", m)
+		case e.Extractor.Network() != "inception" && slices.Contains(inception, m):
+			return r.fail("spec.eval.metrics", "%s is made of features of the extractor inception, not of %s", m, e.Extractor.Network())
+		case e.Extractor.Network() != "shapes64" && e.Extractor.Network() != "classifier" && slices.Contains(classes, m):
+			return r.fail("spec.eval.metrics", "%s needs an extractor that tells classes apart, shapes64 or classifier, not %s", m, e.Extractor.Network())
 		case m == "is" && e.Protocol != "torch-fidelity" && e.Protocol != "adm" && e.Protocol != "torchmetrics":
 			return r.fail("spec.eval.metrics", "protocol %s has no inception score", e.Protocol)
 		}
@@ -83,6 +104,8 @@ func (r *Resolved) validateEval() error {
 		{e.Generated != "" && e.Reconstruct, "spec.eval.generated", "does not go with spec.eval.reconstruct, which scores reconstructions of the reference"},
 		{e.Reference == "" && e.Reconstruct, "spec.eval.reference", "missing: the pictures to reconstruct"},
 		{needsFeatures && e.Extractor.Name == "inception" && e.Extractor.Path == "", "spec.eval.extractor.path", "missing: the file of the Inception-v3 weights of FID"},
+		{e.Extractor.Name == "classifier" && e.Extractor.Path == "", "spec.eval.extractor.path", "missing: the model file of the classifier, with config.yaml beside it"},
+		{e.Extractor.Name == "shapes64" && e.Extractor.Path != "", "spec.eval.extractor.path", "has no meaning for shapes64, which comes with the program"},
 		{e.Extractor.Name == "first-stage" && e.Extractor.Path != "", "spec.eval.extractor.path", "has no meaning for first-stage, which is spec.model"},
 		{e.Extractor.SHA256 != "" && len(e.Extractor.SHA256) != 64, "spec.eval.extractor.sha256", "not 64 hexadecimal digits"},
 		{needsModel && r.Spec.Model.Checkpoint == "", "spec.model.checkpoint", "missing: the first stage"},
@@ -93,6 +116,10 @@ func (r *Resolved) validateEval() error {
 		{e.Neighbours < 0, "spec.eval.neighbours", "negative"},
 		{e.MaxFeatures < 100, "spec.eval.max_features", "not at least 100"},
 		{e.Border < 0, "spec.eval.border", "negative"},
+		{slices.Contains(e.Metrics, "lpips") != (e.Perceptual != ""), "spec.eval.perceptual", "the files of the network's weights go with the metric lpips"},
+		{e.Extractor.Precision == "float64" && e.Extractor.Network() != "inception", "spec.eval.extractor.precision", "float64 is for the extractor inception"},
+		{e.SaveStats != "" && !slices.ContainsFunc(e.Metrics, func(m string) bool { return !Paired(m) && NeedsReference(m) }), "spec.eval.save_stats", "no metric has features whose statistics could be kept"},
+		{e.SaveStats != "" && !slices.Contains([]string{".arrow", ".npz", ".pt"}, filepath.Ext(e.SaveStats)), "spec.eval.save_stats", "not a name that ends in .arrow, .npz or .pt"},
 	} {
 		if c.bad {
 			return r.fail(c.key, "%s", c.msg)
@@ -100,8 +127,12 @@ func (r *Resolved) validateEval() error {
 	}
 	for _, text := range e.FailIf {
 		c, err := ParseCondition(text)
-		if err == nil && !slices.Contains(e.Metrics, c.Metric) {
+		switch {
+		case err != nil:
+		case !slices.Contains(e.Metrics, c.Metric):
 			err = fmt.Errorf("%q: %s is not among spec.eval.metrics", text, c.Metric)
+		case e.Reference == "" && NeedsReference(c.Metric):
+			err = fmt.Errorf("%q: there is no %s without a reference", text, c.Metric)
 		}
 		if err != nil {
 			return r.fail("spec.eval.fail_if", "%s", err)

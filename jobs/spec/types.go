@@ -161,7 +161,7 @@ func Default() Job {
 			Encode:     Encode{Latent: "mode", DType: "float32", Scale: true},
 			Sample:     Sample{PerClass: 1, Inpaint: "auto", Strength: 0.75},
 			Sampler:    Sampler{Name: "ddim", Steps: 50, Guidance: 1, Spacing: "uniform", Temperature: 1, Reuse: Reuse{Every: 1}},
-			Eval:       Eval{Metrics: []string{"fid"}, Protocol: "torch-fidelity", Extractor: Extractor{Name: "inception"}, MaxFeatures: 50000, Plane: "rgb"},
+			Eval:       Eval{Metrics: []string{"fid"}, Protocol: "torch-fidelity", Extractor: Extractor{Name: "auto", Precision: "float32"}, MaxFeatures: 50000, Plane: "rgb"},
 			Train: Train{
 				Batch: 8, Accumulate: 1, Workers: 1, Schedule: "constant", WeightDecay: 0.01, EMA: 0.9999, Shuffle: 4096,
 				ValidationRows: 256, CheckpointEvery: 1000, KeepBest: 1, LogEvery: 10, Resume: "auto",
