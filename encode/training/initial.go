@@ -63,6 +63,14 @@ func (t *Trainer) Initialize(seed uint64) {
 	t.params.Changed()
 }
 
+// SetPosterior sets the log-variance that the posterior of a KL autoencoder begins with. The reference begins near 0, with noise that
+// drowns the small means of random weights; a run of few steps learns more from less of it, such as -6. It has no meaning for VQ.
+func (t *Trainer) SetPosterior(logVar float64) {
+	b := t.params.Data("quant_conv.bias") // means, then log-variances
+	fill(b[len(b)/2:], float32(logVar))
+	t.params.Changed("quant_conv.bias")
+}
+
 func fill(dst []float32, v float32) {
 	for i := range dst {
 		dst[i] = v

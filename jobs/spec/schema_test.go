@@ -292,6 +292,8 @@ func TestRanges(t *testing.T) {
 		"spec.sample.rows":     "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, sample: {task: uncond}}\n",
 		"spec.sample.strength": "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, input: {path: i}, sample: {task: img2img}}\n",
 
+		"spec.train.posterior_logvar": "kind: Train\nspec: {model: {config: b}, input: {path: i}, preprocess: {size: 64}, train: {stage: first-stage, perceptual: none, steps: 1}, output: {path: o}}\n",
+
 		"train":   trainJob,
 		"eval":    "kind: Eval\nspec: {eval: {generated: g, reference: r, extractor: {path: x}}, output: {path: o}}\n",
 		"sample":  "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, sample: {task: class, classes: 0-3}}\n",

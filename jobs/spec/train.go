@@ -29,8 +29,11 @@ type Train struct {
 	Drop        float64 `yaml:"drop"`
 	MinSNR      float64 `yaml:"min_snr"`
 	OffsetNoise float64 `yaml:"offset_noise"`
-	Degradation string  `yaml:"degradation"`
-	Vocab       string  `yaml:"vocab" path:"true"`
+
+	PosteriorLogVar float64 `yaml:"posterior_logvar"`
+
+	Degradation string `yaml:"degradation"`
+	Vocab       string `yaml:"vocab" path:"true"`
 
 	Validation      string `yaml:"validation" path:"list" op:"true"`
 	ValidationRows  int    `yaml:"validation_rows" op:"true"`
@@ -69,6 +72,7 @@ func (r *Resolved) validateTrain() error {
 		{t.Shuffle < 1, "spec.train.shuffle", "not at least 1"},
 		{!(t.Drop >= 0 && t.Drop < 1), "spec.train.drop", "not in [0, 1)"},
 		{!(t.MinSNR >= 0), "spec.train.min_snr", "negative"},
+		{!(t.PosteriorLogVar >= -30 && t.PosteriorLogVar <= 20), "spec.train.posterior_logvar", "not in [-30, 20]"},
 		{!(t.OffsetNoise >= 0 && t.OffsetNoise <= 1), "spec.train.offset_noise", "not in [0, 1]"},
 		{t.ValidationRows < 1, "spec.train.validation_rows", "not at least 1"},
 		{t.ValidateEvery < 0, "spec.train.validate_every", "negative"},
@@ -103,8 +107,8 @@ var (
 	onlyDiffusion = []string{"spec.train.first_stage", "spec.train.drop", "spec.train.min_snr", "spec.train.offset_noise", "spec.train.degradation", "spec.train.vocab", "spec.train.ema", "spec.train.workers"}
 	foreign       = map[string][]string{
 		"first-stage": append([]string{"spec.train.weight_decay"}, onlyDiffusion...),
-		"diffusion":   {"spec.train.perceptual"},
-		"classifier":  append([]string{"spec.train.perceptual"}, onlyDiffusion...),
+		"diffusion":   {"spec.train.perceptual", "spec.train.posterior_logvar"},
+		"classifier":  append([]string{"spec.train.perceptual", "spec.train.posterior_logvar"}, onlyDiffusion...),
 	}
 )
 

@@ -271,6 +271,9 @@ func (p *Prepared) openFirstStage(checkpoint *weights.File) error {
 	}
 	if checkpoint == nil {
 		l.trainer.Initialize(s.Compute.Seed)
+		if s.Train.PosteriorLogVar != 0 {
+			l.trainer.SetPosterior(s.Train.PosteriorLogVar)
+		}
 		return nil
 	}
 	return l.trainer.Load(checkpoint)
