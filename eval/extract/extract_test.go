@@ -112,6 +112,53 @@ func TestGoldenFeatures(t *testing.T) {
 	}
 }
 
+// TestDouble computes the features of the first layers in double precision; the network's own tests compare all layers.
+func TestDouble(t *testing.T) {
+	dir := golden.Dir(t, "eval", "features")
+	want := map[string]golden.Tensor{}
+	for _, e := range golden.Tensors(t, filepath.Join(dir, "taps_f64.safetensors")) {
+		want[e.Name] = e
+	}
+	p, err := eval.ParseProtocol("torch-fidelity")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := cpu.Open(cpu.DefaultOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	x, err := NewInception(computed(t), p, b, []string{string(inception.Pool1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	if err := x.UseDouble(); err != nil {
+		t.Fatal(err)
+	}
+	prepare, err := x.NewPreparer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := golden.Tensors(t, filepath.Join(dir, "images.safetensors"))[0]
+	in := make([]float32, x.Inputs())
+	if err := prepare.Prepare(in, eval.Picture{H: e.Shape[0], W: e.Shape[1], C: e.Shape[2], Pix8: e.Uint8s(t)}); err != nil {
+		t.Fatal(err)
+	}
+	y, err := x.Features(in, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	worst := 0.0
+	for i, w := range want["torch_fidelity/"+e.Name+"/64"].Values(t) {
+		worst = max(worst, math.Abs(float64(y[0][i])-w)/max(math.Abs(w), 1e-3))
+	}
+	golden.Line(t, "eval/features in double precision", worst, 1.2e-7)
+	if len(y) != 1 || len(y[0]) != 64 || !(worst <= 1.2e-7) { // one rounding to single precision, and that of the input
+		t.Errorf("relative error %g", worst)
+	}
+}
+
 // relative is the length of the difference over that of the wanted vector.
 func relative(got []float32, want []float64) float64 {
 	var d, n float64

@@ -441,6 +441,9 @@ func (m *measurement) manifold(metric string, g *held, r side) error {
 	add := func(key, label string, value float64) {
 		s := m.add(key, key, label, value, g.n, r.n)
 		s.Notes = []string{fmt.Sprintf("%d neighbours, %s", k, balls)}
+		if m.Protocol.Name == "adm" && !strict {
+			s.Notes = append(s.Notes, "distances in double precision; the tool has them in half precision, which moves the score by up to 0.007")
+		}
 		thinned(s, key, g, r.held)
 	}
 	if strict {
