@@ -1,6 +1,7 @@
 package training
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -200,6 +201,32 @@ func (t *Trainer) Step(images []float32, n, h, w int, noise func(pass int, dst [
 	return log, nil
 }
 
+// Check looks for a parameter, a running statistic or a gradient of the last pass that is not finite; the error of class internal
+// names it.
+func (t *Trainer) Check() error {
+	for _, p := range t.params.List() {
+		if err := finite(p.Name, t.params.Data(p.Name)); err != nil {
+			return err
+		}
+	}
+	for _, n := range t.norms {
+		if err := errors.Join(finite(n.Mean, n.mean), finite(n.Variance, n.variance)); err != nil {
+			return err
+		}
+	}
+	_, err := t.params.GradNorm()
+	return err
+}
+
+func finite(name string, values []float32) error {
+	for _, v := range values {
+		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+			return exitcode.Errorf(exitcode.Internal, "parameter %s is not finite", name)
+		}
+	}
+	return nil
+}
+
 // Memory is what a step with n images of h x w takes beside parameters and packed weights. The passes run in turns.
 func (t *Trainer) Memory(n, h, w int) (int64, error) {
 	objectives := []func(batch) (*engine.Objective, error){t.net.unjudged}
@@ -253,7 +280,7 @@ func (t *Trainer) run(name string, b batch, in map[string][]float32, build func(
 	byName := make(map[string]float64, len(losses))
 	for i, v := range values {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, nil, exitcode.Errorf(exitcode.Internal, "step %d: %s is not finite", t.steps, losses[i])
+			return nil, nil, exitcode.Errorf(exitcode.Internal, "%s is not finite", losses[i])
 		}
 		byName[losses[i]] = v
 	}
@@ -263,7 +290,7 @@ func (t *Trainer) run(name string, b batch, in map[string][]float32, build func(
 // update moves parameters, once their gradients are known to be finite.
 func (t *Trainer) update(rate float64, names []string) error {
 	if _, err := t.params.GradNorm(names...); err != nil {
-		return fmt.Errorf("step %d: %w", t.steps, err)
+		return err
 	}
 	t.params.Update(plan.Adam{Rate: rate, Beta1: beta1, Beta2: beta2, Eps: adamEps, Step: int(t.steps) + 1}, names...)
 	return nil

@@ -64,15 +64,14 @@ func (x *Index) last() (Checkpoint, bool) {
 	return x.Checkpoints[len(x.Checkpoints)-1], true
 }
 
-// best is the checkpoint with the lowest score.
-func (x *Index) best() (Checkpoint, bool) {
-	var b Checkpoint
+// better says whether a score is among the n lowest.
+func (x *Index) better(score float64, n int) bool {
 	for _, c := range x.Checkpoints {
-		if c.Score != nil && (b.Score == nil || *c.Score < *b.Score) {
-			b = c
+		if c.Score != nil && *c.Score <= score {
+			n--
 		}
 	}
-	return b, b.Score != nil
+	return n > 0
 }
 
 // store writes and reads the checkpoints of a folder.

@@ -43,6 +43,21 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// TestBetter compares a score with those of the checkpoints that are kept.
+func TestBetter(t *testing.T) {
+	score := func(v float64) *float64 { return &v }
+	x := Index{Checkpoints: []Checkpoint{{Step: 1, Score: score(2)}, {Step: 2}, {Step: 3, Score: score(1)}}}
+	for _, c := range []struct {
+		score float64
+		n     int
+		want  bool
+	}{{0.5, 0, false}, {0.5, 1, true}, {1, 1, false}, {1.5, 1, false}, {1.5, 2, true}, {2.5, 2, false}, {2.5, 3, true}} {
+		if got := x.better(c.score, c.n); got != c.want {
+			t.Errorf("%v is among the best %d: %t", c.score, c.n, got)
+		}
+	}
+}
+
 // TestLogCut opens a log behind a step: later lines and half ones go.
 func TestLogCut(t *testing.T) {
 	for text, want := range map[string]string{

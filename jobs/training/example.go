@@ -23,9 +23,10 @@ type example struct {
 	latent []float32 // C x h x w, as stored
 	label  int64
 	tokens []int
-	small  []float32 // 3 x h x w in [-1, 1], for super-resolution
-	holes  []float32 // H x W, 1 in a hole
-	labels []uint8   // H x W
+	boxes  []sample.Box // in fractions of the whole image
+	small  []float32    // 3 x h x w in [-1, 1], for super-resolution
+	holes  []float32    // H x W, 1 in a hole
+	labels []uint8      // H x W
 }
 
 // condition is what a model is trained on beside images.
@@ -120,9 +121,6 @@ func newRecipe(job *spec.Spec, m *nn.Model, drop func(int64) bool) (*recipe, err
 	case layout:
 		if in.Boxes == "" || in.Categories == "" {
 			return nil, missing("input.boxes and input.categories")
-		}
-		if job.Train.Latent == "" && (job.Preprocess.Flip || job.Preprocess.Crop != string(preprocess.NoCrop)) {
-			return nil, exitcode.Errorf(exitcode.Usage, "spec.preprocess: boxes are of the whole image: use crop none without flip")
 		}
 		if r.layout, err = sample.NewLayoutConfig(m); err != nil {
 			return nil, err
@@ -266,11 +264,9 @@ func (k *kitchen) condition(e *example, row dataset.Row, value func(string) any)
 		}
 		e.tokens, _ = sample.TextTokens(r.vocab, caption, r.tokens)
 	case layout:
-		boxes, err := parseBoxes(value(r.job.Input.Boxes), value(r.job.Input.Categories))
-		if err != nil {
-			return err
+		if e.boxes, err = parseBoxes(value(r.job.Input.Boxes), value(r.job.Input.Categories)); err == nil && r.job.Train.Latent != "" {
+			e.tokens, err = sample.LayoutTokens(e.boxes, r.layout)
 		}
-		e.tokens, err = sample.LayoutTokens(boxes, r.layout)
 		return err
 	}
 	return nil
@@ -293,6 +289,10 @@ func (k *kitchen) picture(e *example, row dataset.Row) error {
 		return err
 	}
 	switch r.condition {
+	case layout:
+		boxes, config := inPlace(e.boxes, r.layout, img.H, img.W, at)
+		e.tokens, err = sample.LayoutTokens(boxes, config)
+		return err
 	case superres:
 		return k.shrunk(e, img, at)
 	case inpaint:

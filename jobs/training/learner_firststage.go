@@ -77,7 +77,7 @@ func (l *firstStageLearner) memory() (int64, error) {
 	return l.trainer.Memory(l.batch, size.H, size.W)
 }
 
-func (l *firstStageLearner) check() error { return nil }
+func (l *firstStageLearner) check() error { return l.trainer.Check() }
 
 func (l *firstStageLearner) validate(examples []*example) ([]term, error) {
 	size := l.recipe.config.Size

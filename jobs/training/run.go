@@ -288,10 +288,7 @@ func (l *loop) due() error {
 		l.p.log.Info("validation", args...)
 		score = &terms[0]
 	}
-	better := score != nil && t.KeepBest > 0
-	if b, ok := l.store.index.best(); ok && better {
-		better = score.value < *b.Score
-	}
+	better := score != nil && l.store.index.better(score.value, t.KeepBest)
 	if step%int64(t.CheckpointEvery) != 0 && step != int64(t.Steps) && !better {
 		return nil
 	}

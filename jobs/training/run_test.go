@@ -113,6 +113,48 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestStatus asks for the state of a run from outside while it works: step, rate and the time that is left are there.
+func TestStatus(t *testing.T) {
+	dir, path := fixture(t, unconditional(), "steps: 6")
+	r, err := spec.LoadFile(path, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Prepare(context.Background(), r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var seen *Status
+	p.learner = &watched{p.learner, func() {
+		if seen, err = ReadStatus(filepath.Join(dir, "out")); err != nil {
+			t.Error(err)
+		}
+	}}
+	if _, err := p.Run(context.Background(), jobs.RunOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if g := seen.Training; g.State != "running" || g.Step != 1 || g.Steps != 6 || g.StepsPerSecond <= 0 || g.ETASeconds <= 0 || len(seen.Holders) != 1 {
+		t.Errorf("%+v, holders %v", g, seen.Holders)
+	}
+	for _, want := range []string{"running, step 1 of 6, ", " steps/s, ETA ", ", loss ", "in use by "} {
+		if !strings.Contains(seen.Text(), want) {
+			t.Errorf("the text does not say %q:\n%s", want, seen.Text())
+		}
+	}
+}
+
+// watched calls look before every step.
+type watched struct {
+	learner
+	look func()
+}
+
+func (w *watched) step(rate float64) ([]term, error) {
+	w.look()
+	return w.learner.step(rate)
+}
+
 // TestWorkers divides the batches of steps among workers and threads, which may change when a run goes on: the bytes are the same.
 func TestWorkers(t *testing.T) {
 	t.Parallel()
@@ -157,6 +199,11 @@ func TestDiverges(t *testing.T) {
 	res, err := runFile(context.Background(), path, jobs.RunOptions{}, set("train.learning_rate", "1e30")...)
 	if exitcode.Of(err) != exitcode.Internal {
 		t.Fatalf("%+v, %v", res, err)
+	}
+	_, first := fixture(t, kl, "steps: 50", "checkpoint_every: 1", "schedule: constant")
+	bad, err2 := runFile(context.Background(), first, jobs.RunOptions{}, firstStageSettings("train.learning_rate", "1e30")...)
+	if exitcode.Of(err2) != exitcode.Internal || !strings.Contains(err2.Error(), "parameter ") || !strings.Contains(err2.Error(), "not finite") || bad.State != "failed" {
+		t.Errorf("a first stage: %v", err2)
 	}
 	for _, want := range []string{"step ", "model.diffusion_model.", "not finite", "the last good checkpoint is " + filepath.Join(dir, "out", checkpointsName, "step-")} {
 		if !strings.Contains(err.Error(), want) {
