@@ -35,14 +35,25 @@ func TestDefaultExtractor(t *testing.T) {
 			t.Errorf("a score is called %s", s.Label)
 		}
 	}
+	for key := range res.Scores {
+		if strings.Contains(key, "fid") || strings.Contains(key, "kid") {
+			t.Errorf("a result is called %s", key)
+		}
+	}
 	if !labels["FD(shapes64)"] || !labels["Accuracy(shapes64)"] || !labels["KD(shapes64)"] {
 		t.Errorf("labels %v", labels)
+	}
+	for _, condition := range []string{"fd>0.001", "fid>0.001"} { // by the name of the result, or of the metric
+		_, err := run(t, job(t, a, b, "fid, kid, accuracy", filepath.Join(dir, "1"), "eval.extractor.path=", "eval.fail_if=["+condition+"]"), jobs.RunOptions{})
+		if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "fd is ") {
+			t.Errorf("%s: %v", condition, err)
+		}
 	}
 	// Statistics are known by the network, and features of another one are refused.
 	stats := filepath.Join(dir, "b.arrow")
 	must(t, job(t, b, a, "fid", filepath.Join(dir, "2"), "eval.extractor.path=", "eval.save_stats="+stats), jobs.RunOptions{})
 	again := must(t, job(t, a, stats, "fid, accuracy", filepath.Join(dir, "3"), "eval.extractor.path="), jobs.RunOptions{})
-	if got, want := again.Scores["fid"], res.Scores["fid"]; got < want*(1-1e-9) || got > want*(1+1e-9) || again.Scores["accuracy"] != res.Scores["accuracy"] {
+	if got, want := again.Scores["fd"], res.Scores["fd"]; !(got > 0) || got < want*(1-1e-9) || got > want*(1+1e-9) || again.Scores["accuracy"] != res.Scores["accuracy"] {
 		t.Errorf("%v from statistics, %v from pictures", got, want)
 	}
 	for name, data := range map[string][]byte{"mine.safetensors": shapes64.Weights, "config.yaml": shapes64.Config} {

@@ -150,7 +150,7 @@ func publish(ctx context.Context, dir string, rec *record, r *Result) (commit.Ma
 	if m, err = commit.Finalize(ctx, dir); err != nil {
 		return m, err
 	}
-	return m, gate(rec.Eval.FailIf, scores)
+	return m, gate(rec.Eval, scores)
 }
 
 // ReportName is the file of the result.
@@ -162,15 +162,15 @@ type gateError struct{ text string }
 func (e *gateError) Error() string { return e.text }
 
 // gate checks the conditions under which a job fails.
-func gate(conditions []string, scores []measure.Keyed) error {
+func gate(e spec.Eval, scores []measure.Keyed) error {
 	var met []string
-	for _, text := range conditions {
+	for _, text := range e.FailIf {
 		c, err := spec.ParseCondition(text)
 		if err != nil {
 			return exitcode.With(exitcode.Usage, err)
 		}
 		for _, s := range scores {
-			if s.Key == c.Metric && c.Holds(float64(s.Value)) {
+			if s.Key == e.Key(c.Metric) && c.Holds(float64(s.Value)) {
 				met = append(met, fmt.Sprintf("%s is %g (fail_if %s)", s.Key, float64(s.Value), c))
 			}
 		}

@@ -256,7 +256,8 @@ func score(ctx context.Context, dir string, rec *record) (*report.Result, []meas
 	for _, f := range rec.Facts {
 		res.Provenance = append(res.Provenance, report.Fact{Name: f[0], Value: f[1]})
 	}
-	for _, s := range scores {
+	for i, s := range scores {
+		scores[i].Key = rec.Eval.Key(s.Key)
 		res.Scores = append(res.Scores, s.Score)
 	}
 	for i := range res.Classes {

@@ -330,7 +330,7 @@ func TestClasses(t *testing.T) {
 			}
 		}
 	}
-	if u, v := direct.Scores["class_fid"], res.Scores["class_fid"]; !(math.Abs(u-v) <= 1e-9*u) {
+	if u, v := direct.Scores["class_fd"], res.Scores["class_fd"]; !(u > 0) || !(math.Abs(u-v) <= 1e-9*u) {
 		t.Errorf("%v from pictures, %v from statistics", u, v)
 	}
 	other := filepath.Join(tmp, "other")
@@ -365,7 +365,7 @@ func TestGate(t *testing.T) {
 	a, ref, out := filepath.Join(dir, "images_a.npz"), filepath.Join(dir, "images_b.npz"), filepath.Join(t.TempDir(), "out")
 	plain := "eval.extractor.path="
 	res, err := run(t, job(t, a, ref, "fid", out, plain, "eval.fail_if=[\"fid>0.001\"]"), jobs.RunOptions{})
-	if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "fid>0.001") || res.ExitCode != 65 || !(res.Scores["fid"] > 0.001) || res.State != "finished" || res.Retryable {
+	if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "fid>0.001") || res.ExitCode != 65 || !(res.Scores["fd"] > 0.001) || res.State != "finished" || res.Retryable {
 		t.Errorf("gate: %v, %+v", err, res)
 	}
 	if _, err := os.Stat(filepath.Join(out, "_SUCCESS")); err != nil {
@@ -521,10 +521,10 @@ func TestInputs(t *testing.T) {
 	var want float64
 	for i, path := range []string{folder, archive, array, finished} {
 		res := must(t, job(t, path, ref, "fid", filepath.Join(tmp, fmt.Sprint("out", i)), plain), jobs.RunOptions{})
-		if want == 0 {
-			want = res.Scores["fid"]
+		if i == 0 {
+			want = res.Scores["fd"]
 		}
-		if got := res.Scores["fid"]; got != want || res.Details[0].GeneratedRows != n {
+		if got := res.Scores["fd"]; got != want || res.Details[0].GeneratedRows != n {
 			t.Errorf("%s: %v, from the folder %v: %+v", filepath.Base(path), got, want, res.Details)
 		}
 	}
@@ -593,7 +593,7 @@ func TestReconstruct(t *testing.T) {
 	ref := filepath.Join(golden.Dir(t, "eval", "files"), "images_b.npz")
 	res := must(t, job(t, "", ref, "fid, psnr, ssim", filepath.Join(t.TempDir(), "out"), "eval.reconstruct=true", "eval.extractor.name=first-stage", "eval.extractor.path=",
 		"model.checkpoint="+filepath.Join(model, "model.ckpt"), "model.config="+filepath.Join(model, "config.yaml"), "preprocess.size=64", "input.limit=12"), jobs.RunOptions{})
-	if len(res.Details) != 3 || res.Details[0].Label != "rFD(model)" || res.Details[0].Metric != "rfid" || !(res.Scores["fid"] > 0) || !(res.Scores["psnr"] > 0) {
+	if len(res.Details) != 3 || res.Details[0].Label != "rFD(model)" || res.Details[0].Metric != "rfid" || !(res.Scores["fd"] > 0) || !(res.Scores["psnr"] > 0) {
 		t.Errorf("%+v", res.Details)
 	}
 }

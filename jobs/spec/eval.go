@@ -49,6 +49,17 @@ func (e Extractor) Network() string {
 	return "shapes64"
 }
 
+// Key is the name of a metric in results and conditions: a distance of features of another network than the Inception-v3 is no FID.
+func (e Eval) Key(metric string) string {
+	if key, ok := distances[metric]; ok && e.Extractor.Network() != "inception" {
+		return key
+	}
+	return metric
+}
+
+// distances are the names of metrics by features of another network.
+var distances = map[string]string{"fid": "fd", "fid_infinity": "fd_infinity", "class_fid": "class_fd", "kid": "kd", "kid_unbiased": "kd_unbiased"}
+
 // Metrics of kind Eval, in the order of results.
 var metrics = []string{"fid", "fid_64", "fid_192", "fid_768", "sfid", "fid_infinity", "class_fid", "kid", "is", "precision", "recall", "density", "coverage",
 	"mind", "memorised", "accuracy", "psnr", "ssim", "msssim", "lpips"}
@@ -129,7 +140,7 @@ func (r *Resolved) validateEval() error {
 		c, err := ParseCondition(text)
 		switch {
 		case err != nil:
-		case !slices.Contains(e.Metrics, c.Metric):
+		case !slices.ContainsFunc(e.Metrics, func(m string) bool { return m == c.Metric || e.Key(m) == c.Metric }):
 			err = fmt.Errorf("%q: %s is not among spec.eval.metrics", text, c.Metric)
 		case e.Reference == "" && NeedsReference(c.Metric):
 			err = fmt.Errorf("%q: there is no %s without a reference", text, c.Metric)

@@ -41,6 +41,7 @@ func TestEval(t *testing.T) {
 		"not a condition":            {{"eval.fail_if", "[fid]", "--set"}},
 		"not a number":               {{"eval.fail_if", "[fid>x]", "--set"}},
 		"kid is not among":           {{"eval.fail_if", "[kid>1]", "--set"}},
+		"fd is not among":            {{"eval.fail_if", "[fd>1]", "--set"}},
 		"no fid without":             {{"eval.fail_if", "[fid>1]", "--set"}, {"eval.reference", "", "--set"}, {"eval.save_stats", "s.arrow", "--set"}},
 		"go with the metric lpips":   {{"eval.metrics", "[psnr, lpips]", "--set"}},
 		"could be kept":              {{"eval.metrics", "[is]", "--set"}, {"eval.save_stats", "s.npz", "--set"}},
