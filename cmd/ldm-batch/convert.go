@@ -19,6 +19,7 @@ func convertCommand(k *console) *cli.Command {
 			&cli.BoolFlag{Name: "ema", Usage: "take the moving average in place of the raw weights"},
 			&cli.StringFlag{Name: "dtype", Usage: "store weights as `TYPE`: f64, f32, f16 or bf16 (default: as they are)"},
 			&cli.BoolFlag{Name: "first-stage-only", Usage: "take only the autoencoder of a latent diffusion model"},
+			&cli.BoolFlag{Name: "no-first-stage", Usage: "leave out the autoencoder of a latent diffusion model, to be kept once for several models"},
 			&cli.BoolFlag{Name: "inference", Usage: "leave out what training alone reads: losses with their discriminator, and the moving average or the weights that it replaces"},
 			&cli.StringFlag{Name: "to", Usage: "write `FORMAT`: safetensors or ckpt (default: by the name of the output)"},
 			&cli.BoolFlag{Name: "overwrite", Usage: "replace an existing file"},
@@ -30,7 +31,7 @@ func convertCommand(k *console) *cli.Command {
 			}
 			r, err := convert.Convert(ctx, args[0], args[1], convert.Options{
 				EMA: c.Bool("ema"), DType: c.String("dtype"), FirstStageOnly: c.Bool("first-stage-only"),
-				InferenceOnly: c.Bool("inference"), To: c.String("to"), Overwrite: c.Bool("overwrite"),
+				NoFirstStage: c.Bool("no-first-stage"), InferenceOnly: c.Bool("inference"), To: c.String("to"), Overwrite: c.Bool("overwrite"),
 			})
 			if err != nil {
 				return err

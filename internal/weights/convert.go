@@ -26,6 +26,7 @@ type ConvertOptions struct {
 	EMA            bool   // take the moving average in place of the raw weights and drop its own entries
 	DType          DType  // store weights as F64, F32, F16 or BF16; 0 keeps each type, as the schedule's tables always do
 	FirstStageOnly bool   // only the autoencoder, its names without [FirstStagePrefix]
+	NoFirstStage   bool   // without the autoencoder, of which models that share one need a single copy
 	InferenceOnly  bool   // without what training alone reads: losses with their discriminator, log-variances, averages that are not taken, twins of the first stage
 	Format         string // [Safetensors], which is also "", or [TorchZip]
 }
@@ -37,6 +38,9 @@ func (o ConvertOptions) Validate() error {
 	}
 	if o.Format != "" && o.Format != Safetensors && o.Format != TorchZip {
 		return exitcode.Errorf(exitcode.Usage, "conversion to format %q: use %s or %s", o.Format, Safetensors, TorchZip)
+	}
+	if o.FirstStageOnly && o.NoFirstStage {
+		return exitcode.Errorf(exitcode.Usage, "the first stage alone, and nothing of it: take one of both")
 	}
 	if o.EMA && o.FirstStageOnly {
 		return exitcode.Errorf(exitcode.Usage, "the first stage has no moving average")
@@ -155,6 +159,8 @@ func selectTensors(in *File, opt ConvertOptions) ([]*Tensor, error) {
 	for _, t := range in.tensors {
 		switch {
 		case opt.InferenceOnly && trainingOnly(t.Name, twins):
+			continue
+		case opt.NoFirstStage && strings.HasPrefix(t.Name, FirstStagePrefix):
 			continue
 		case opt.FirstStageOnly:
 			if name, ok := strings.CutPrefix(t.Name, FirstStagePrefix); ok {

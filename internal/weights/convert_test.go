@@ -121,6 +121,10 @@ func TestConvertFirstStage(t *testing.T) {
 	if _, ok := out.Lookup("encoder.w"); !ok || len(out.Tensors()) != 2 {
 		t.Errorf("%d tensors", len(out.Tensors()))
 	}
+	out = converted(t, in, weights.ConvertOptions{NoFirstStage: true})
+	if _, ok := out.Lookup("model.diffusion_model.w"); !ok || len(out.Tensors()) != 1 {
+		t.Errorf("without its first stage: %d tensors", len(out.Tensors()))
+	}
 	if err := weights.Convert(fileOf(t, params("encoder.w")), io.Discard, weights.ConvertOptions{FirstStageOnly: true}); err == nil {
 		t.Error("a file without first stage was converted")
 	}
@@ -251,7 +255,7 @@ func TestConvertTypes(t *testing.T) {
 }
 
 func TestConvertOptions(t *testing.T) {
-	for _, o := range []weights.ConvertOptions{{DType: weights.I8}, {EMA: true, FirstStageOnly: true}} {
+	for _, o := range []weights.ConvertOptions{{DType: weights.I8}, {EMA: true, FirstStageOnly: true}, {NoFirstStage: true, FirstStageOnly: true}} {
 		if err := weights.Convert(fileOf(t, params("a")), io.Discard, o); exitcode.Of(err) != exitcode.Usage {
 			t.Errorf("%+v: %v", o, err)
 		}

@@ -27,6 +27,7 @@ type Options struct {
 	EMA            bool   // the moving average in place of the raw weights
 	DType          string // f64, f32, f16, bf16, or "" for as it is
 	FirstStageOnly bool   // only the autoencoder, under its own names
+	NoFirstStage   bool   // without the autoencoder
 	InferenceOnly  bool   // without what training alone reads
 	To             string // safetensors, ckpt for a PyTorch checkpoint, or "" for what the name of the output says
 	Overwrite      bool   // replace an existing file
@@ -96,7 +97,7 @@ func Convert(ctx context.Context, in, out string, o Options) (_ *Result, err err
 	count := &counter{ctx: ctx}
 	res := &Result{Schema: "ldm-batch/convert/v1", In: in, Out: out, Format: f.Format()}
 	write := func(w io.Writer) error {
-		return weights.Convert(f, io.MultiWriter(count, w, sum), weights.ConvertOptions{EMA: o.EMA, DType: dtype, FirstStageOnly: o.FirstStageOnly, InferenceOnly: o.InferenceOnly, Format: format})
+		return weights.Convert(f, io.MultiWriter(count, w, sum), weights.ConvertOptions{EMA: o.EMA, DType: dtype, FirstStageOnly: o.FirstStageOnly, NoFirstStage: o.NoFirstStage, InferenceOnly: o.InferenceOnly, Format: format})
 	}
 	check := func(path string) error {
 		written, err := weights.Open(path, weights.Limits{})
