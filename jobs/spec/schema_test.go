@@ -294,6 +294,8 @@ func TestRanges(t *testing.T) {
 
 		"spec.train.posterior_logvar": "kind: Train\nspec: {model: {config: b}, input: {path: i}, preprocess: {size: 64}, train: {stage: first-stage, perceptual: none, steps: 1}, output: {path: o}}\n",
 
+		"spec.train.workers": strings.Replace(trainJob, "steps: 1000", "steps: 1000, accumulate: 256", 1), // not more than batches of a step
+
 		"train":   trainJob,
 		"eval":    "kind: Eval\nspec: {eval: {generated: g, reference: r, extractor: {path: x}}, output: {path: o}}\n",
 		"sample":  "kind: Sample\nspec: {model: {checkpoint: a, config: b}, output: {path: o}, sample: {task: class, classes: 0-3}}\n",
