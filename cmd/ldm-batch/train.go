@@ -44,6 +44,7 @@ var trainSettings = []setting{
 	{"validation", "train.validation", "`FILES` to validate with, named as --input is", paths},
 	{"validate-every", "train.validate_every", "validate every `N` steps", plain},
 	{"checkpoint-every", "train.checkpoint_every", "write a checkpoint every `N` steps", plain},
+	{"samples", "train.samples", "show `N` pictures of every validation on the page of the training", plain},
 	{"keep-best", "train.keep_best", "keep the `N` best checkpoints beside the last", plain},
 	{"log-every", "train.log_every", "log losses every `N` steps", plain},
 	{"resume", "train.resume", "`WHAT` to do with an unfinished run: auto goes on, never starts again", plain},

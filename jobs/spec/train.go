@@ -38,6 +38,7 @@ type Train struct {
 	Validation      string `yaml:"validation" path:"list" op:"true"`
 	ValidationRows  int    `yaml:"validation_rows" op:"true"`
 	ValidateEvery   int    `yaml:"validate_every" op:"true"`
+	Samples         int    `yaml:"samples" op:"true"`
 	CheckpointEvery int    `yaml:"checkpoint_every" op:"true"`
 	KeepBest        int    `yaml:"keep_best" op:"true"`
 	LogEvery        int    `yaml:"log_every" op:"true"`
@@ -77,6 +78,7 @@ func (r *Resolved) validateTrain() error {
 		{t.ValidationRows < 1, "spec.train.validation_rows", "not at least 1"},
 		{t.ValidateEvery < 0, "spec.train.validate_every", "negative"},
 		{t.ValidateEvery > 0 && t.Validation == "", "spec.train.validation", "missing: the rows to validate with"},
+		{t.Samples < 0 || t.Samples > 64, "spec.train.samples", "not in 0..64"},
 		{t.CheckpointEvery < 1, "spec.train.checkpoint_every", "not at least 1"},
 		{t.KeepBest < 0, "spec.train.keep_best", "negative"},
 		{t.LogEvery < 1, "spec.train.log_every", "not at least 1"},

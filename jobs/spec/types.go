@@ -164,7 +164,7 @@ func Default() Job {
 			Eval:       Eval{Metrics: []string{"fid"}, Protocol: "torch-fidelity", Extractor: Extractor{Name: "auto", Precision: "float32"}, MaxFeatures: 50000, Plane: "rgb"},
 			Train: Train{
 				Batch: 8, Accumulate: 1, Workers: 1, Schedule: "constant", WeightDecay: 0.01, EMA: 0.9999, Shuffle: 4096,
-				ValidationRows: 256, CheckpointEvery: 1000, KeepBest: 1, LogEvery: 10, Resume: "auto",
+				ValidationRows: 256, Samples: 8, CheckpointEvery: 1000, KeepBest: 1, LogEvery: 10, Resume: "auto",
 			},
 			Output:  Output{RowsPerPart: 1024, Compression: "none", LatentLayout: "list", Format: "png", Quality: 95, Layout: "arrow", Alpha: "keep", Matte: "#ffffff", Metadata: "keep"},
 			Compute: Compute{Device: "auto", Precision: "fp32", Batch: 8, Seed: 23},

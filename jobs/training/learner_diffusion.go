@@ -19,6 +19,7 @@ type diffusionLearner struct {
 	model   *nn.Model
 	trainer *diffusion.Trainer
 	frozen  *engine.Session
+	backend plan.Backend // of what is frozen, and of pictures
 	first   *encode.FirstStage
 	recipe  *recipe
 	seed    uint64
@@ -31,7 +32,7 @@ type diffusionLearner struct {
 // newDiffusionLearner makes a learner. b computes what is frozen, workers the batches of a step.
 func newDiffusionLearner(m *nn.Model, job *spec.Spec, r *recipe, b plan.Backend, workers []plan.Backend) (*diffusionLearner, error) {
 	t := job.Train
-	l := &diffusionLearner{model: m, recipe: r, seed: job.Compute.Seed, batch: t.Batch, stored: 1, average: m.Config.Diffusion.UseEMA && t.EMA > 0}
+	l := &diffusionLearner{model: m, recipe: r, backend: b, seed: job.Compute.Seed, batch: t.Batch, stored: 1, average: m.Config.Diffusion.UseEMA && t.EMA > 0}
 	var err error
 	if l.trainer, err = diffusion.NewTrainer(m, diffusion.Config{MinSNR: t.MinSNR, OffsetNoise: t.OffsetNoise, Drop: t.Drop}, diffusion.Optimizer{
 		WeightDecay: t.WeightDecay, Clip: t.Clip, Average: t.EMA, Memory: int64(job.Limits.Memory), Workers: workers,

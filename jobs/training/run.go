@@ -110,7 +110,7 @@ func (l *loop) run(ctx context.Context, overwrite bool) (err error) {
 		if err := l.told(terms); err != nil {
 			return err
 		}
-		if err := l.due(); err != nil {
+		if err := l.due(ctx); err != nil {
 			return err
 		}
 	}
@@ -122,6 +122,9 @@ func (l *loop) run(ctx context.Context, overwrite bool) (err error) {
 	}
 	l.result.StepsPerSecond = l.report.rate(l.state.Step)
 	l.report.write(l.state.Step, l.result.Losses, "finished")
+	if err := l.redraw("finished"); err != nil {
+		return err
+	}
 	return l.store.publish(l.dir)
 }
 
@@ -239,7 +242,8 @@ func (l *loop) diverged(err error) error {
 	if c, ok := l.store.index.last(); ok {
 		left = fmt.Sprintf("the last good checkpoint is %s", filepath.Join(l.store.dir, c.Model.Name))
 	}
-	return exitcode.With(exitcode.Internal, fmt.Errorf("step %d: %w; %s", l.state.Step+1, err, left))
+	err = exitcode.With(exitcode.Internal, fmt.Errorf("step %d: %w; %s", l.state.Step+1, err, left))
+	return errors.Join(err, l.redraw("stopped, "+err.Error()+","))
 }
 
 // told writes a line of the log when one is due, and tells how the run gets on.
@@ -269,7 +273,7 @@ func values(terms []term) map[string]float64 {
 }
 
 // due validates and writes a checkpoint when it is time.
-func (l *loop) due() error {
+func (l *loop) due(ctx context.Context) error {
 	t, step := l.p.spec.Spec.Train, l.state.Step
 	var score *term
 	if t.ValidateEvery > 0 && (step%int64(t.ValidateEvery) == 0 || step == int64(t.Steps)) {
@@ -287,6 +291,12 @@ func (l *loop) due() error {
 		}
 		l.p.log.Info("validation", args...)
 		score = &terms[0]
+		if err := l.paint(context.WithoutCancel(ctx)); err != nil {
+			return l.diverged(err)
+		}
+		if err := l.redraw("running"); err != nil {
+			return err
+		}
 	}
 	better := score != nil && l.store.index.better(score.value, t.KeepBest)
 	if step%int64(t.CheckpointEvery) != 0 && step != int64(t.Steps) && !better {
@@ -325,5 +335,8 @@ func (l *loop) drain(cause error) error {
 		}
 	}
 	l.report.write(l.state.Step, l.result.Losses, "stopped")
+	if err := l.redraw("stopped"); err != nil {
+		return errors.Join(cause, err)
+	}
 	return fmt.Errorf("step %d of %d: %w", l.state.Step, l.p.spec.Spec.Train.Steps, cause)
 }
