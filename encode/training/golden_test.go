@@ -23,7 +23,7 @@ import (
 
 func backend(t testing.TB) plan.Backend {
 	t.Helper()
-	b, err := cpu.Open(cpu.Options{})
+	b, err := cpu.Open(cpu.DefaultOptions())
 	if err != nil {
 		t.Fatal(err)
 	}

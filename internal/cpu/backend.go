@@ -3,6 +3,7 @@ package cpu
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,20 +32,59 @@ type Backend struct {
 	prec    kernel.Precision
 	observe func(s *plan.Step, d time.Duration)
 
-	mu   sync.Mutex // one plan runs at a time
-	last *Executable
+	mu     sync.Mutex // one plan runs at a time
+	arenas []*arena
+	last   *arena
 }
 
-// largeArena is the size in floats from which an arena's pages are given back when another plan runs: an arena holds nothing
-// between runs, and a process then needs the largest of them rather than their sum.
+// arena is memory that plans run in. It holds nothing between runs, so plans share one where it is long enough.
+type arena struct {
+	data []float32
+	used int // by how many plans
+}
+
+// largeArena is the size in floats from which an arena's pages are given back when a plan runs in another one: a process then needs
+// the largest of them rather than their sum.
 const largeArena = 16 << 20
 
-// enter makes x the plan that runs. The caller holds the lock.
-func (b *Backend) enter(x *Executable) {
-	if l := b.last; l != nil && l != x && len(l.arena) >= largeArena {
-		kernel.Forget(l.arena)
+// arena finds an arena of n floats for one more plan, the shortest that there is, or makes one.
+func (b *Backend) arena(n int) *arena {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var best *arena
+	for _, a := range b.arenas {
+		if len(a.data) >= n && (best == nil || len(a.data) < len(best.data)) {
+			best = a
+		}
 	}
-	b.last = x
+	if best == nil {
+		best = &arena{data: kernel.Alloc(n)}
+		b.arenas = append(b.arenas, best)
+	}
+	best.used++
+	return best
+}
+
+// leave tells that a plan does not need its arena any more.
+func (b *Backend) leave(a *arena) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a.used--; a.used > 0 {
+		return
+	}
+	if b.last == a {
+		b.last = nil
+	}
+	b.arenas = slices.DeleteFunc(b.arenas, func(o *arena) bool { return o == a })
+	kernel.Free(a.data)
+}
+
+// enter makes a the arena that is in use. The caller holds the lock.
+func (b *Backend) enter(a *arena) {
+	if l := b.last; l != nil && l != a && len(l.data) >= largeArena {
+		kernel.Forget(l.data)
+	}
+	b.last = a
 }
 
 // Open starts the thread pool.

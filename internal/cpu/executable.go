@@ -13,7 +13,7 @@ import (
 type Executable struct {
 	model *Model
 	plan  *plan.Plan
-	arena []float32
+	arena *arena
 	calls []func() error
 	in    [][]float32 // the caller's slices during Run
 	out   [][]float32
@@ -31,7 +31,7 @@ func (m *Model) Compile(p *plan.Plan) (plan.Executable, error) {
 		}
 	}
 	x := &Executable{
-		model: m, plan: p, arena: kernel.Alloc(p.ArenaElems), calls: make([]func() error, 0, len(p.Steps)), term: kernel.Alloc(term),
+		model: m, plan: p, arena: m.backend.arena(p.ArenaElems), calls: make([]func() error, 0, len(p.Steps)), term: kernel.Alloc(term),
 	}
 	for _, s := range p.Steps {
 		call, err := x.call(s)
@@ -46,13 +46,10 @@ func (m *Model) Compile(p *plan.Plan) (plan.Executable, error) {
 
 // Close implements [plan.Executable].
 func (x *Executable) Close() {
-	b := x.model.backend
-	b.mu.Lock()
-	if b.last == x {
-		b.last = nil
+	if x.arena == nil {
+		return
 	}
-	b.mu.Unlock()
-	kernel.Free(x.arena)
+	x.model.backend.leave(x.arena)
 	kernel.Free(x.term)
 	x.arena, x.term, x.calls = nil, nil, nil
 }
@@ -67,7 +64,7 @@ func (x *Executable) Run(in, out [][]float32) error {
 	}
 	x.model.backend.mu.Lock()
 	defer x.model.backend.mu.Unlock()
-	x.model.backend.enter(x)
+	x.model.backend.enter(x.arena)
 	if err := x.model.refresh(x.made); err != nil {
 		return fmt.Errorf("cpu: %s: %w", x.plan.Name, err)
 	}
@@ -108,7 +105,7 @@ func (x *Executable) slice(v *plan.Value) []float32 {
 	}
 	r := v.Root()
 	end := r.Offset + r.Elems()
-	return x.arena[r.Offset+v.Start() : end : end]
+	return x.arena.data[r.Offset+v.Start() : end : end]
 }
 
 // port finds the position of a port value.

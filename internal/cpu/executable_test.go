@@ -336,47 +336,62 @@ func TestDeterminism(t *testing.T) {
 	}
 }
 
-// TestArenaGivenBack runs two plans in turns: the pages of the large arena go when the other runs, and results stay.
-func TestArenaGivenBack(t *testing.T) {
-	wide := network{"wide", func(g *ir.Graph, n int) []*ir.Tensor {
+// TestArenas runs plans in turns: a small one, a large one, and another small one, which takes the memory of the large one. The pages
+// of the large arena go when a plan runs elsewhere, and results stay.
+func TestArenas(t *testing.T) {
+	small := func(g *ir.Graph, n int) []*ir.Tensor { return []*ir.Tensor{ir.SiLU(g.Input("x", n, 4))} }
+	wide := func(g *ir.Graph, n int) []*ir.Tensor {
 		x := ir.Upsample2(ir.Upsample2(ir.Upsample2(g.Input("x", n, 1, 512, 512))))
 		return []*ir.Tensor{ir.AvgPool2(ir.AvgPool2(ir.AvgPool2(ir.SiLU(x))))}
-	}}
+	}
+	larger := func(g *ir.Graph, n int) []*ir.Tensor { return []*ir.Tensor{ir.SiLU(g.Input("x", n, 400))} }
 	b := open(t, Options{Threads: 2, ISA: kernel.Detect()})
 	var xs []*Executable
 	var in, want [][]float32
 	m := b.NewModel(memory{})
 	defer m.Close()
-	for _, nw := range []network{wide, {"small", func(g *ir.Graph, n int) []*ir.Tensor { return []*ir.Tensor{ir.SiLU(g.Input("x", n, 4))} }}} {
-		pr := newProblem(t, nw, 1)
+	for i, build := range []func(g *ir.Graph, n int) []*ir.Tensor{small, wide, larger} {
+		pr := newProblem(t, network{fmt.Sprint(i), build}, 1)
 		x, err := m.Compile(pr.plan)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer x.Close()
 		xs, in, want = append(xs, x.(*Executable)), append(in, pr.feed["x"]), append(want, make([]float32, pr.plan.Outputs[0].Elems()))
-		if err := x.Run(in[len(in)-1:], want[len(want)-1:]); err != nil {
+		if err := x.Run(in[i:], want[i:]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(xs[0].arena) < largeArena || len(xs[1].arena) >= largeArena {
-		t.Fatalf("arenas of %d and %d", len(xs[0].arena), len(xs[1].arena))
+	if s, l := len(xs[0].arena.data), len(xs[1].arena.data); s >= largeArena || l < largeArena {
+		t.Fatalf("arenas of %d and %d", s, l)
+	}
+	if xs[2].arena != xs[1].arena || len(b.arenas) != 2 {
+		t.Errorf("%d arenas for three plans of which the last fits where the second runs", len(b.arenas))
+	}
+	for i := range 7 {
+		k := i % 3
+		got := make([]float32, len(want[k]))
+		if err := xs[k].Run(in[k:k+1], [][]float32{got}); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, want[k]) {
+			t.Errorf("run %d gives another result", i)
+		}
 	}
 	if runtime.GOOS == "linux" {
-		for i, v := range xs[0].arena {
+		for i, v := range xs[1].arena.data {
 			if v != 0 {
-				t.Fatalf("the arena of the plan that does not run holds %g at %d", v, i)
+				t.Fatalf("the arena that no plan runs in holds %g at %d", v, i)
 			}
 		}
 	}
-	for i := range 4 {
-		got := make([]float32, len(want[i%2]))
-		if err := xs[i%2].Run(in[i%2:i%2+1], [][]float32{got}); err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Equal(got, want[i%2]) {
-			t.Errorf("run %d gives another result", i)
-		}
+	xs[1].Close()
+	if len(b.arenas) != 2 {
+		t.Errorf("%d arenas while a plan uses the large one", len(b.arenas))
+	}
+	xs[2].Close()
+	if len(b.arenas) != 1 {
+		t.Errorf("%d arenas for one plan", len(b.arenas))
 	}
 }
 
