@@ -61,35 +61,34 @@ func kind(s *plan.Step) string {
 }
 
 // run makes steps and prints the means of their times.
-func (p *profile) run(out io.Writer, backend string, t *trainer, times int) error {
-	if _, err := t.once(); err != nil { // touches the memory
+func (p *profile) run(out io.Writer, backend string, t trainer, times int) error {
+	p.reset()
+	if _, err := t.step(); err != nil { // touches the memory
 		return err
 	}
-	p.kinds, p.shapes = map[string]*row{}, map[string]*row{}
-	var run, update, best time.Duration
+	p.reset()
+	var all, best time.Duration
 	for range times {
 		begin := time.Now()
-		t.p.ZeroGrad()
-		if _, err := t.step.Run(t.inputs); err != nil {
+		if _, err := t.step(); err != nil {
 			return err
 		}
-		run += time.Since(begin)
-		middle := time.Now()
-		t.update()
-		update += time.Since(middle)
-		if d := time.Since(begin); best == 0 || d < best {
+		d := time.Since(begin)
+		all += d
+		if best == 0 || d < best {
 			best = d
 		}
 	}
 	fmt.Fprintf(out, "%s, mean of %d steps, fastest %.0f ms\n", backend, times, 1e3*best.Seconds())
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "steps\tms\tshare\tGFLOP\tGFLOPS\t what")
-	total := row{what: "forward and backward", steps: len(t.step.Plan.Steps) * times, flop: t.step.Plan.FLOP * int64(times), time: run}
-	sum := row{what: "packing"}
+	total, sum := row{what: "a step of training", time: all}, row{what: "packing, optimiser, average"}
 	for _, r := range p.kinds {
+		total.steps += r.steps
+		total.flop += r.flop
 		sum.time += r.time
 	}
-	sum.time = run - sum.time
+	sum.time = all - sum.time
 	for _, group := range []map[string]*row{p.kinds, p.shapes} {
 		var rows []*row
 		for _, r := range group {
@@ -97,15 +96,16 @@ func (p *profile) run(out io.Writer, backend string, t *trainer, times int) erro
 		}
 		slices.SortFunc(rows, func(a, b *row) int { return cmp.Or(cmp.Compare(b.time, a.time), cmp.Compare(a.what, b.what)) })
 		for _, r := range rows {
-			r.print(tw, times, run)
+			r.print(tw, times, all)
 		}
 		fmt.Fprintln(tw, "\t\t\t\t\t")
 	}
-	sum.print(tw, times, run)
-	total.print(tw, times, run)
-	(&row{what: "optimiser and average", time: update}).print(tw, times, run)
+	sum.print(tw, times, all)
+	total.print(tw, times, all)
 	return tw.Flush()
 }
+
+func (p *profile) reset() { p.kinds, p.shapes = map[string]*row{}, map[string]*row{} }
 
 func (r *row) print(w io.Writer, times int, total time.Duration) {
 	ms, gflop := 1e3*r.time.Seconds()/float64(times), float64(r.flop)/1e9/float64(times)
