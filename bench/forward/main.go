@@ -2,7 +2,7 @@
 //
 // It prints one JSON line when the weights are packed; then, for each line on standard input: "go" runs one forward and
 // prints {"seconds": s}; "save PATH" writes the last output as raw float32, NCHW. Inputs are raw float32 files in one folder:
-// x.f32, t.f32 and context.f32 of the U-Net, z.f32 of the decoder.
+// x.f32, t.f32 and context.f32 of the U-Net, z.f32 of the decoder, image.f32 of the Inception-v3.
 package main
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/cpu/kernel"
 	"github.com/ldm-batch/ldm-batch/internal/engine"
 	"github.com/ldm-batch/ldm-batch/internal/nn"
+	"github.com/ldm-batch/ldm-batch/internal/nn/inception"
 	"github.com/ldm-batch/ldm-batch/internal/plan"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 )
@@ -36,7 +37,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.net, "net", "unet", "unet or decoder")
+	flag.StringVar(&o.net, "net", "unet", "unet, decoder or inception")
 	flag.StringVar(&o.config, "config", "bench/cin256-v2.yaml", "model configuration")
 	flag.StringVar(&o.weights, "weights", "", "model file")
 	flag.StringVar(&o.inputs, "inputs", "", "folder of inputs")
@@ -75,28 +76,24 @@ func (o options) backend() (*cpu.Backend, error) {
 
 func run(o options, in io.Reader, out io.Writer) error {
 	start := time.Now()
-	f, err := weights.Open(o.weights, weights.Limits{})
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	m, err := nn.Load(o.config, f, nn.Options{FirstStageOnly: o.net == "decoder"})
-	if err != nil {
-		return err
-	}
 	b, err := o.backend()
 	if err != nil {
 		return err
 	}
 	defer b.Close()
+	source, graph, done, err := o.model()
+	if err != nil {
+		return err
+	}
+	defer done()
 	opened := time.Since(start)
 	if o.profile > 0 {
-		return profile(out, o, m, b)
+		return profile(out, o, source, graph, b)
 	}
 
-	s := engine.New(m, b)
+	s := engine.NewWeights(source, b)
 	defer s.Close()
-	n, err := o.network(s)
+	n, err := s.Network(o.net, graph)
 	if err != nil {
 		return err
 	}
@@ -116,14 +113,33 @@ func run(o options, in io.Reader, out io.Writer) error {
 	return serve(n, inputs, in, replies)
 }
 
-func (o options) network(s *engine.Session) (*engine.Network, error) {
-	switch o.net {
-	case "unet":
-		return s.UNet(o.batch, o.size, o.size, 1)
-	case "decoder":
-		return s.Decoder(o.batch, o.size, o.size, nn.Quantized)
+// model opens the model file: weights, and the graph of the network that the options name.
+func (o options) model() (source plan.WeightSource, graph func() (*nn.Graph, error), done func() error, err error) {
+	if o.net == "inception" {
+		m, err := inception.Open(o.weights)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		return m, func() (*nn.Graph, error) { return inception.Graph(o.batch, inception.Pool3) }, m.Close, nil
 	}
-	return nil, fmt.Errorf("network %q: want unet or decoder", o.net)
+	f, err := weights.Open(o.weights, weights.Limits{})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	m, err := nn.Load(o.config, f, nn.Options{FirstStageOnly: o.net == "decoder"})
+	if err != nil {
+		f.Close()
+		return nil, nil, nil, err
+	}
+	return m, func() (*nn.Graph, error) {
+		switch o.net {
+		case "unet":
+			return m.UNetGraph(o.batch, o.size, o.size, 1)
+		case "decoder":
+			return m.DecoderGraph(o.batch, o.size, o.size, nn.Quantized)
+		}
+		return nil, fmt.Errorf("network %q: want unet, decoder or inception", o.net)
+	}, f.Close, nil
 }
 
 // read reads inputs by their names.

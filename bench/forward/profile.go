@@ -28,12 +28,16 @@ type row struct {
 
 // profile compiles every step as a plan of its own, times it on zeros, and prints the times by kind and by shape. A step
 // alone finds its operands in cache more often than within the network, so the sum is printed beside the time of the whole.
-func profile(out io.Writer, o options, m *nn.Model, b *cpu.Backend) error {
-	p, err := o.plan(m)
+func profile(out io.Writer, o options, source plan.WeightSource, graph func() (*nn.Graph, error), b *cpu.Backend) error {
+	g, err := graph()
 	if err != nil {
 		return err
 	}
-	packed := b.NewModel(m)
+	p, err := plan.Lower(g.Program)
+	if err != nil {
+		return err
+	}
+	packed := b.NewModel(source)
 	defer packed.Close()
 	whole, err := fastest(packed, p, o.profile)
 	if err != nil {
@@ -52,7 +56,7 @@ func profile(out io.Writer, o options, m *nn.Model, b *cpu.Backend) error {
 		}
 	}
 
-	fmt.Fprintf(out, "%s, %s, batch %d, latent %dx%d, best of %d\n", o.net, b.Name(), o.batch, o.size, o.size, o.profile)
+	fmt.Fprintf(out, "%s, %s, input %v, best of %d\n", o.net, b.Name(), p.Inputs[0].Shape, o.profile)
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "steps\tms\tshare\tCPU ms\tGFLOP\tGFLOPS\tby CPU\t what")
 	for _, group := range []map[string]*row{kinds, shapes} {
@@ -103,24 +107,6 @@ func kind(s *plan.Step) string {
 // shape tells steps apart by kind and sizes.
 func shape(s *plan.Step) string {
 	return fmt.Sprintf("%s %v -> %v", kind(s), s.In[0].Shape, s.Out.Shape)
-}
-
-// plan lowers the network that the options name.
-func (o options) plan(m *nn.Model) (*plan.Plan, error) {
-	var g *nn.Graph
-	var err error
-	switch o.net {
-	case "unet":
-		g, err = m.UNetGraph(o.batch, o.size, o.size, 1)
-	case "decoder":
-		g, err = m.DecoderGraph(o.batch, o.size, o.size, nn.Quantized)
-	default:
-		err = fmt.Errorf("network %q: want unet or decoder", o.net)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return plan.Lower(g.Program)
 }
 
 // alone is the cost of a step without the others.
