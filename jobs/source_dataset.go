@@ -3,6 +3,7 @@ package jobs
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -187,7 +188,10 @@ func extra(c dataset.Column, v any) any {
 			if s, ok := v.(string); ok {
 				return s
 			}
-			return fmt.Sprint(v)
+			if b, err := json.Marshal(v); err == nil { // lists and structs
+				return string(b)
+			}
+			return fmt.Sprint(v) // with numbers that JSON does not have
 		}
 		return v
 	}

@@ -1,8 +1,10 @@
 package training
 
 import (
+	"bytes"
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +47,84 @@ func TestBoxes(t *testing.T) {
 	_, err = runFile(context.Background(), path, jobs.RunOptions{}, set("input.path", demo(t, 10), "input.boxes", "boxes")...)
 	if exitcode.Of(err) != exitcode.Usage || !strings.Contains(err.Error(), "spec.input.boxes and input.categories: missing") {
 		t.Errorf("without categories: %v", err)
+	}
+}
+
+// TestLatentConditions trains models of every other condition on latents with the columns that encode kept beside them: the weights
+// are those of a training on the pictures, since the first stage is an identity.
+func TestLatentConditions(t *testing.T) {
+	t.Parallel()
+	data := demo(t, 10)
+	for name, c := range map[string]struct {
+		model            string
+		keep             string   // columns that encode is told to keep
+		both             []string // settings of both trainings
+		pictures, stored []string
+	}{
+		"boxes": {boxes(), "boxes, categories", []string{"input.boxes", "boxes", "input.categories", "categories"}, nil, nil},
+		"small images": {modelYAML("cond_stage_config: {target: torch.nn.Identity}\n    cond_stage_key: LR_image", "", 6), "image.bytes",
+			[]string{"train.degradation", "pil_box"}, nil, []string{"input.image", "image.bytes"}},
+		"label maps": {modelYAML(`cond_stage_config: {target: ldm.modules.encoders.modules.SpatialRescaler, params: {n_stages: 0, in_channels: 11, out_channels: 2}}
+    cond_stage_key: segmentation
+    cond_stage_trainable: true`, "", 5), "segmentation.bytes", nil, []string{"input.segmentation", "segmentation"}, []string{"input.segmentation", "segmentation.bytes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, path := fixture(t, c.model, "steps: 2")
+			all := append([]string{"preprocess.crop", "center", "preprocess.flip", "false"}, c.both...)
+			run := func(out string, more ...string) error {
+				_, err := runFile(context.Background(), path, jobs.RunOptions{}, set(append(slices.Clone(all), append(more, "output.path", filepath.Join(dir, out))...)...)...)
+				return err
+			}
+			if err := run("images", append([]string{"input.path", data}, c.pictures...)...); err != nil {
+				t.Fatal(err)
+			}
+			latents := filepath.Join(dir, "latents")
+			encodeInput(t, dir, latents, identity(t, dir), "model.yaml", "{path: "+data+", columns: ["+c.keep+"]}", true)
+			if err := run("stored", append([]string{"input.path", latents, "train.latent", "latent"}, c.stored...)...); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(read(t, filepath.Join(dir, "images", modelName)), read(t, filepath.Join(dir, "stored", modelName))) {
+				t.Error("the weights are not those of a training on pictures")
+			}
+			if name == "boxes" {
+				return
+			}
+			for want, more := range map[string][]string{
+				"without random crop and flip": {"preprocess.flip", "true"},
+				"want that of the images":      {"preprocess.size", "16"},
+			} {
+				err := run("none", append(append([]string{"input.path", latents, "train.latent", "latent"}, c.stored...), more...)...)
+				if exitcode.Of(err) != exitcode.Usage || !strings.Contains(err.Error(), want) {
+					t.Errorf("%v: error %v, want %q", more, err, want)
+				}
+			}
+		})
+	}
+}
+
+// TestLatentInpainting trains a model for masked images on latents of a first stage that was trained here.
+func TestLatentInpainting(t *testing.T) {
+	t.Parallel()
+	data := demo(t, 10)
+	first, path := fixture(t, vq, "steps: 1")
+	if _, err := runFile(context.Background(), path, jobs.RunOptions{}, firstStageSettings("input.path", data)...); err != nil {
+		t.Fatal(err)
+	}
+	stage := filepath.Join(first, "out", modelName)
+	dir, path := fixture(t, inpainting(), "steps: 2")
+	latents := filepath.Join(dir, "latents")
+	encodeInput(t, dir, latents, stage, filepath.Join(first, "out", configName), "{path: "+data+", columns: [image.bytes, mask.bytes]}", true)
+	for out, more := range map[string][]string{
+		"images": {"input.path", data, "input.mask", "mask"},
+		"stored": {"input.path", latents, "train.latent", "latent", "input.image", "image.bytes", "input.mask", "mask.bytes"},
+	} {
+		more = append(more, "train.first_stage", stage, "preprocess.crop", "center", "preprocess.flip", "false", "output.path", filepath.Join(dir, out))
+		if _, err := runFile(context.Background(), path, jobs.RunOptions{}, set(more...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(read(t, filepath.Join(dir, "images", modelName)), read(t, filepath.Join(dir, "stored", modelName))) {
+		t.Error("the weights are not those of a training on pictures")
 	}
 }
 

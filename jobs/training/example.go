@@ -97,10 +97,9 @@ func newRecipe(job *spec.Spec, m *nn.Model, drop func(int64) bool) (*recipe, err
 		return exitcode.Errorf(exitcode.Usage, "spec.%s: missing: the model is conditioned on %s", key, r.condition)
 	}
 	in := job.Input
-	onlyImages := job.Train.Latent != "" && (r.condition == semantic || r.condition == superres || r.condition == inpaint)
-	switch {
-	case onlyImages:
-		return nil, exitcode.Errorf(exitcode.Usage, "spec.train.latent: a model that is conditioned on %s is trained on images", r.condition)
+	switch p := job.Preprocess; {
+	case r.mapsLatents() && (p.Flip || p.Crop == string(preprocess.Random)):
+		return nil, exitcode.Errorf(exitcode.Usage, "spec.preprocess: what goes with latents is cut out as the images that were encoded: without random crop and flip")
 	case job.Train.Drop > 0 && r.condition != class && r.condition != text:
 		return nil, exitcode.Errorf(exitcode.Usage, "spec.train.drop: the model is conditioned on %s, of which none can be left out", r.condition)
 	}
@@ -141,9 +140,21 @@ func newRecipe(job *spec.Spec, m *nn.Model, drop func(int64) bool) (*recipe, err
 	}
 	if job.Train.Latent != "" {
 		r.columns = append(r.columns, job.Train.Latent)
-		return r, nil
+		if !r.mapsLatents() {
+			return r, nil
+		}
 	}
 	return r, r.images()
+}
+
+// mapsLatents says whether rows bring latents, and pictures of which the condition is made.
+func (r *recipe) mapsLatents() bool {
+	return r.job.Train.Latent != "" && (r.condition == semantic || r.condition == superres || r.condition == inpaint)
+}
+
+// reads says whether rows bring an image.
+func (r *recipe) reads() bool {
+	return r.job.Train.Latent == "" || r.condition == superres || r.condition == inpaint
 }
 
 // contextTokens is the length of the context that a frozen conditioner gives.
@@ -169,7 +180,7 @@ func (r *recipe) images() error {
 // dataset is how the rows are opened.
 func (r *recipe) dataset(path string, limit int64) dataset.Spec {
 	in := r.job.Input
-	s := dataset.Spec{Path: path, Image: in.Image, ID: in.ID, Label: in.Label, Columns: r.columns, Limit: limit, AllowPaths: in.AllowPaths, NoImage: r.job.Train.Latent != ""}
+	s := dataset.Spec{Path: path, Image: in.Image, ID: in.ID, Label: in.Label, Columns: r.columns, Limit: limit, AllowPaths: in.AllowPaths, NoImage: !r.reads()}
 	switch {
 	case r.condition == semantic:
 		s.Images = []string{in.Segmentation}
@@ -194,7 +205,7 @@ func newKitchen(r *recipe) (*kitchen, error) {
 	limits := picture.DefaultLimits()
 	limits.MaxPixels = int64(r.job.Limits.MaxPixels)
 	k := &kitchen{r: r, options: picture.Options{Limits: limits, ApplyOrientation: r.job.Input.EXIF == "apply"}}
-	if r.job.Train.Latent != "" {
+	if r.config.Size == (preprocess.Size{}) {
 		return k, nil
 	}
 	var err error
@@ -228,7 +239,12 @@ func (k *kitchen) read(row dataset.Row, columns []dataset.Column, number int64) 
 		return nil, err
 	}
 	if r.job.Train.Latent != "" {
-		return e, e.flatten(value(r.job.Train.Latent), r)
+		if err := e.flatten(value(r.job.Train.Latent), r); err != nil {
+			return nil, err
+		}
+		if !r.reads() {
+			return e, k.labels(e, row, nil, preprocess.Placement{})
+		}
 	}
 	if row.Err != nil {
 		return nil, row.Err
@@ -300,7 +316,7 @@ func (k *kitchen) picture(e *example, row dataset.Row) error {
 			e.holes = drawHoles(h, w, r.numbers(e.number, diffusion.StreamHoles))
 			return nil
 		}
-		gray, err := k.further(row, "mask", img, at)
+		gray, err := k.further(row, "mask", &img, at)
 		if err != nil {
 			return err
 		}
@@ -311,13 +327,23 @@ func (k *kitchen) picture(e *example, row dataset.Row) error {
 			}
 		}
 	case semantic:
-		if e.labels, err = k.further(row, "label map", img, at); err != nil {
-			return err
-		}
-		for i, v := range e.labels {
-			if int(v) >= r.classes {
-				return exitcode.Errorf(exitcode.Data, "label %d at (%d, %d) of the cropped map is not in 0..%d", v, i%w, i/w, r.classes-1)
-			}
+		return k.labels(e, row, &img, at)
+	}
+	return nil
+}
+
+// labels reads the label map of a semantic condition, which goes with an image at a place, or stands alone.
+func (k *kitchen) labels(e *example, row dataset.Row, img *preprocess.Picture, at preprocess.Placement) (err error) {
+	if k.r.condition != semantic {
+		return nil
+	}
+	if e.labels, err = k.further(row, "label map", img, at); err != nil {
+		return err
+	}
+	w := k.r.config.Size.W
+	for i, v := range e.labels {
+		if int(v) >= k.r.classes {
+			return exitcode.Errorf(exitcode.Data, "label %d at (%d, %d) of the cropped map is not in 0..%d", v, i%w, i/w, k.r.classes-1)
 		}
 	}
 	return nil
@@ -342,8 +368,8 @@ func (k *kitchen) shrunk(e *example, img preprocess.Picture, at preprocess.Place
 	return nil
 }
 
-// further decodes a map or mask, which must have the image's size, and returns its values at the place of the crop.
-func (k *kitchen) further(row dataset.Row, what string, img preprocess.Picture, at preprocess.Placement) ([]uint8, error) {
+// further decodes a map or mask and returns its values at the place of the crop. It must have the size of the image, if there is one.
+func (k *kitchen) further(row dataset.Row, what string, img *preprocess.Picture, at preprocess.Placement) ([]uint8, error) {
 	if err := row.Images[0].Err; err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -351,7 +377,11 @@ func (k *kitchen) further(row dataset.Row, what string, img preprocess.Picture, 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	if m.H != img.H || m.W != img.W {
+	if img == nil {
+		if at, err = k.pre.Place(m.H, m.W, nil); err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+	} else if m.H != img.H || m.W != img.W {
 		return nil, exitcode.Errorf(exitcode.Data, "%s of %dx%d (height x width) beside an image of %dx%d", what, m.H, m.W, img.H, img.W)
 	}
 	if m.Channels != 1 || m.Depth16 {

@@ -88,9 +88,7 @@ func TestInpainting(t *testing.T) {
 	if _, err := runFile(context.Background(), path, jobs.RunOptions{}, firstStageSettings()...); err != nil {
 		t.Fatal(err)
 	}
-	model := strings.Replace(modelYAML("cond_stage_config: __is_first_stage__\n    cond_stage_key: masked_image", "", 7), "image_size: 8", "image_size: 4", 1)
-	model = strings.Replace(model, "{target: ldm.models.autoencoder.IdentityFirstStage}", "\n"+indent(strings.TrimPrefix(vq, "model:\n"), "    "), 1)
-	dir, path := fixture(t, model, "steps: 3", "validation: pictures", "validate_every: 3")
+	dir, path := fixture(t, inpainting(), "steps: 3", "validation: pictures", "validate_every: 3")
 	res, err := runFile(context.Background(), path, jobs.RunOptions{}, set("train.first_stage", filepath.Join(first, "out", modelName))...)
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +108,12 @@ func TestInpainting(t *testing.T) {
 	if exitcode.Of(err) != exitcode.Usage || !strings.Contains(err.Error(), "first stage is missing") {
 		t.Errorf("without a first stage: %v", err)
 	}
+}
+
+// inpainting is a model for masked images on the first stage vq.
+func inpainting() string {
+	model := strings.Replace(modelYAML("cond_stage_config: __is_first_stage__\n    cond_stage_key: masked_image", "", 7), "image_size: 8", "image_size: 4", 1)
+	return strings.Replace(model, "{target: ldm.models.autoencoder.IdentityFirstStage}", "\n"+indent(strings.TrimPrefix(vq, "model:\n"), "    "), 1)
 }
 
 func indent(text, by string) string {

@@ -347,6 +347,8 @@ func (p *Prepared) openLatents() error {
 		return exitcode.Errorf(exitcode.Data, "input: %s: latents have %d channels, the model takes %d", path, z.C, d.Channels)
 	case z.H%l.model.UNet.Config.SizeMultiple() != 0 || z.W%l.model.UNet.Config.SizeMultiple() != 0:
 		return exitcode.Errorf(exitcode.Data, "input: %s: latents of %dx%d cells are no multiples of %d, which the model needs", path, z.H, z.W, l.model.UNet.Config.SizeMultiple())
+	case p.recipe.mapsLatents() && (s.Preprocess.Size.H != z.H*p.recipe.factor || s.Preprocess.Size.W != z.W*p.recipe.factor):
+		return exitcode.Errorf(exitcode.Usage, "spec.preprocess.size: %v, want that of the images that were encoded, %dx%d: %s go with them", s.Preprocess.Size, z.H*p.recipe.factor, z.W*p.recipe.factor, p.recipe.condition)
 	default:
 		p.recipe.latent = [3]int{z.C, z.H, z.W}
 	}

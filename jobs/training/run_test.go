@@ -271,14 +271,27 @@ func TestLatents(t *testing.T) {
 // encodePictures runs a job of kind Encode on the pictures with the identity.
 func encodePictures(t *testing.T, dir, out string, scale bool) {
 	t.Helper()
-	var none bytes.Buffer // an identity has no weights
+	encodeInput(t, dir, out, identity(t, dir), "model.yaml", "{path: pictures}", scale)
+}
+
+// identity writes the model file of an identity, which has no weights.
+func identity(t *testing.T, dir string) string {
+	t.Helper()
+	var none bytes.Buffer
 	if err := train.WriteModel(&none, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "identity.safetensors"), none.Bytes(), 0o666); err != nil {
+	path := filepath.Join(dir, "identity.safetensors")
+	if err := os.WriteFile(path, none.Bytes(), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	text := "kind: Encode\nspec:\n  model: {checkpoint: identity.safetensors, config: model.yaml}\n  input: {path: pictures}\n  preprocess: {size: 8}\n  encode: {scale: " +
+	return path
+}
+
+// encodeInput runs a job of kind Encode.
+func encodeInput(t *testing.T, dir, out, model, config, input string, scale bool) {
+	t.Helper()
+	text := "kind: Encode\nspec:\n  model: {checkpoint: " + model + ", config: " + config + "}\n  input: " + input + "\n  preprocess: {size: 8}\n  encode: {scale: " +
 		strconv.FormatBool(scale) + "}\n  output: {path: " + out + ", rows_per_part: 3}\n"
 	r, err := spec.Load("encode.yaml", []byte(text), dir, nil, nil)
 	if err != nil {
