@@ -16,8 +16,8 @@ PLAIN = ./internal/cpu/... ./internal/engine ./encode ./sample
 build: ## the program, bin/ldm-batch
 	$(GO) build -ldflags "-X main.version=$(VERSION)" -o bin/ldm-batch ./cmd/ldm-batch
 
-demo: build ## encode, sample, export and verify with files made on the spot
-	@examples/demo/demo.sh bin/ldm-batch
+demo: build ## encode, generate, upscale, inpaint and score with the models that come along: demo/index.html
+	@bin/ldm-batch demo
 
 test: ## every test
 	$(GO) test ./...

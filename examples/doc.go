@@ -1,2 +1,2 @@
-// Package examples holds job files to start from, checked by its tests, and the demonstration in the folder demo.
+// Package examples holds job files to start from, checked by its tests. Those of the demonstration are in jobs/demo/jobs.
 package examples

@@ -28,7 +28,7 @@ var layers = []struct {
 	{"bench", []string{"+jobs", "+encode", "+sample", "+eval", "+io", "+internal"}},
 	{"examples", []string{"+jobs", "+io", "+internal"}},
 
-	{"jobs", []string{"jobs/spec", "encode", "encode/training", "sample", "sample/training", "internal/train", "+eval", "+io", "internal/demodata", "internal/page", "internal/tile", "internal/engine", "+internal/nn", "internal/plan", "internal/cpu",
+	{"jobs", []string{"jobs/spec", "encode", "encode/training", "sample", "sample/training", "internal/train", "+eval", "+io", "internal/demodata", "internal/models", "internal/page", "internal/tile", "internal/engine", "+internal/nn", "internal/plan", "internal/cpu",
 		"internal/cpu/kernel", "internal/gpu", "+internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"jobs/spec", []string{"internal/exitcode"}},
 
@@ -50,6 +50,7 @@ var layers = []struct {
 	{"internal/tile", []string{"internal/engine", "internal/nn", "internal/exitcode"}},
 	{"internal/wordpiece", []string{"internal/exitcode"}},
 	{"internal/page", []string{"internal/exitcode"}},
+	{"internal/models", []string{"+internal/weights"}},
 	{"internal/models/shapes64", nil},
 	{"internal/demodata", []string{"internal/exitcode"}},
 	{"internal/exitcode", nil},
