@@ -6,7 +6,7 @@
 // result depends on the parts alone. What they do not hold of the job is kept beside the plan in .ldm-batch/evaluation.json.
 //
 // Data flow: set -> decode, pair and prepare (several workers) -> network (batches) -> parts -> package measure ->
-// report.json -> manifest, _SUCCESS.
+// report.json, report.html, report.md -> manifest, _SUCCESS.
 //
 // Ownership: an [Evaluation] owns network, model and backend until Close.
 //

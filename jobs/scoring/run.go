@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -140,12 +141,17 @@ func publish(ctx context.Context, dir string, rec *record, r *Result) (commit.Ma
 			r.Scores[s.Key] = v
 		}
 	}
-	var b bytes.Buffer
-	if err := out.JSON(&b); err != nil {
-		return m, err
-	}
-	if err := jobs.WriteFile(filepath.Join(dir, ReportName), b.Bytes()); err != nil {
-		return m, exitcode.With(exitcode.IO, err)
+	for _, f := range []struct {
+		name  string
+		write func(io.Writer) error
+	}{{ReportName, out.JSON}, {PageName, out.HTML}, {MarkdownName, out.Markdown}} {
+		var b bytes.Buffer
+		if err := f.write(&b); err != nil {
+			return m, fmt.Errorf("%s: %w", f.name, err)
+		}
+		if err := jobs.WriteFile(filepath.Join(dir, f.name), b.Bytes()); err != nil {
+			return m, exitcode.With(exitcode.IO, err)
+		}
 	}
 	if m, err = commit.Finalize(ctx, dir); err != nil {
 		return m, err
@@ -153,8 +159,12 @@ func publish(ctx context.Context, dir string, rec *record, r *Result) (commit.Ma
 	return m, gate(rec.Eval, scores)
 }
 
-// ReportName is the file of the result.
-const ReportName = "report.json"
+// Files of the result: for programs, and the same for people.
+const (
+	ReportName   = "report.json"
+	PageName     = "report.html"
+	MarkdownName = "report.md"
+)
 
 // gateError is a condition that is met.
 type gateError struct{ text string }
