@@ -6,8 +6,8 @@
 // projection). Nothing is computed here that the job did not state; a number that is not known is left out, never zero.
 //
 // Data flow: the job fills a Result -> [Result.JSON] is the file report.json -> [Read] -> [Result.HTML] and
-// [Result.Markdown]. [Result.WithHistory] puts earlier results beside one. Bytes depend on the content alone.
+// [Result.Markdown]. Bytes depend on the content alone.
 //
-// Ownership: results are only read, but for what WithHistory returns. Errors: [Read] names the field that is wrong and is of
+// Ownership: results are only read. Errors: [Read] names the field that is wrong and is of
 // class data; writers return the error of the destination.
 package report
