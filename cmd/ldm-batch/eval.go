@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -69,17 +68,7 @@ func (k *console) runEvaluation(ctx context.Context, c *cli.Context, r *spec.Res
 	}
 	defer p.Close()
 	res, err := p.Run(ctx, o)
-	if err == nil && res.State == "nothing" && c.IsSet("skip-exit-code") {
-		k.code = c.Int("skip-exit-code")
-		res.ExitCode = k.code
-	}
-	if err != nil {
-		res.Error = oneLine(err)
-	} else {
-		k.report.text = res.Text()
-	}
-	k.report.run, k.report.doc = &res.Result, res
-	return err
+	return k.runEnded(c, &res.Result, res, err)
 }
 
 // describeEvaluation opens a resolved job of kind Eval and describes it.
@@ -93,26 +82,10 @@ func (k *console) describeEvaluation(ctx context.Context, r *spec.Resolved) (*jo
 }
 
 // finalizeEvaluation scores and publishes a folder of kind Eval.
-func (k *console) finalizeEvaluation(ctx context.Context, dir string) error {
+func (k *console) finalizeEvaluation(ctx context.Context, c *cli.Context, dir string) error {
 	res, err := scoring.Finalize(ctx, dir)
 	if res == nil {
 		return err
 	}
-	if err != nil {
-		res.Error = oneLine(err)
-	} else {
-		k.report.text = res.Text()
-	}
-	k.report.run, k.report.doc = &res.Result, res
-	return err
-}
-
-// writeDescription prints a description of a job of kind Eval.
-func (k *console) writeDescription(d *jobs.Description, shards int) error {
-	var text strings.Builder
-	if err := d.Write(&text); err != nil {
-		return err
-	}
-	k.report.text, k.report.file, k.report.doc = text.String(), d, d.Shards(shards)
-	return nil
+	return k.runEnded(c, &res.Result, res, err)
 }

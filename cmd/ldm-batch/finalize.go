@@ -21,7 +21,7 @@ func finalizeCommand(k *console) *cli.Command {
 				return err
 			}
 			if scoring.IsEvaluation(args[0]) {
-				return k.finalizeEvaluation(ctx, args[0])
+				return k.finalizeEvaluation(ctx, c, args[0])
 			}
 			f, err := folder.Finalize(ctx, args[0])
 			if err != nil {

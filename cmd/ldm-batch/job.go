@@ -89,16 +89,21 @@ func (k *console) runJob(ctx context.Context, c *cli.Context, kind string, setti
 			res.ExitCode, res.Error = int(exitcode.RowErrors), err.Error()
 		}
 	}
-	if err == nil && res.State == "nothing" && c.IsSet("skip-exit-code") {
+	return k.runEnded(c, res, res, err)
+}
+
+// runEnded keeps what a run has to say at the end of its command; doc is r or a result that holds it.
+func (k *console) runEnded(c *cli.Context, r *jobs.Result, doc interface{ Text() string }, err error) error {
+	if err == nil && r.State == "nothing" && c.IsSet("skip-exit-code") {
 		k.code = c.Int("skip-exit-code")
-		res.ExitCode = k.code
+		r.ExitCode = k.code
 	}
 	if err != nil {
-		res.Error = oneLine(err)
+		r.Error = oneLine(err)
 	} else {
-		k.report.text = res.Text()
+		k.report.text = doc.Text()
 	}
-	k.report.run, k.report.doc = res, res
+	k.report.run, k.report.doc = r, doc
 	return err
 }
 

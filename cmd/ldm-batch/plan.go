@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"slices"
 	"strings"
 
@@ -33,24 +34,22 @@ func planCommand(k *console) *cli.Command {
 			if err != nil {
 				return err
 			}
-			var text strings.Builder
 			if r.Kind == "Train" {
 				d, err := k.describeTraining(ctx, r)
 				if err != nil {
 					return err
 				}
-				if err := d.Write(&text); err != nil {
-					return err
-				}
-				k.report.text, k.report.file, k.report.doc = text.String(), d, d.Shards()
-				return nil
+				return k.described(d, d.Shards())
+			}
+			if n > maxMapped {
+				k.log.Warn("more shards than Airflow maps by default (core.max_map_length)", "shards", n, "limit", maxMapped)
 			}
 			if r.Kind == "Eval" {
 				d, err := k.describeEvaluation(ctx, r)
 				if err != nil {
 					return err
 				}
-				return k.writeDescription(d, n)
+				return k.described(d, d.Shards(n))
 			}
 			p, err := jobs.Prepare(ctx, r, jobs.PrepareOptions{Log: k.log})
 			if err != nil {
@@ -64,14 +63,17 @@ func planCommand(k *console) *cli.Command {
 			if err := p.Estimate(ctx, d); err != nil {
 				return err
 			}
-			if n > maxMapped {
-				k.log.Warn("more shards than Airflow maps by default (core.max_map_length)", "shards", n, "limit", maxMapped)
-			}
-			if err := d.Write(&text); err != nil {
-				return err
-			}
-			k.report.text, k.report.file, k.report.doc = text.String(), d, d.Shards(n)
-			return nil
+			return k.described(d, d.Shards(n))
 		}),
 	}
+}
+
+// described keeps a description of a job: for people and files all of it, for --json the shards.
+func (k *console) described(d interface{ Write(io.Writer) error }, shards []jobs.Shard) error {
+	var text strings.Builder
+	if err := d.Write(&text); err != nil {
+		return err
+	}
+	k.report.text, k.report.file, k.report.doc = text.String(), d, shards
+	return nil
 }

@@ -82,17 +82,7 @@ func (k *console) runTraining(ctx context.Context, c *cli.Context, r *spec.Resol
 	if res == nil {
 		return err
 	}
-	if err == nil && res.State == "nothing" && c.IsSet("skip-exit-code") {
-		k.code = c.Int("skip-exit-code")
-		res.ExitCode = k.code
-	}
-	if err != nil {
-		res.Error = oneLine(err)
-	} else {
-		k.report.text = res.Text()
-	}
-	k.report.run, k.report.doc = &res.Result, res
-	return err
+	return k.runEnded(c, &res.Result, res, err)
 }
 
 // describeTraining opens a resolved job of kind Train and describes it.

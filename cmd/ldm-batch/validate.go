@@ -50,8 +50,7 @@ func validateCommand(k *console) *cli.Command {
 				if err != nil {
 					return err
 				}
-				k.report.doc = validation{"ldm-batch/validate/v1", true, d.Kind, d.Rows, len(d.Parts), d.Fingerprint, d.Warnings}
-				k.report.text = fmt.Sprintf("%s: valid, kind %s, %d rows in %d parts\n", args[0], d.Kind, d.Rows, len(d.Parts))
+				k.valid(args[0], d)
 				return nil
 			}
 			p, err := jobs.Prepare(ctx, r, jobs.PrepareOptions{Log: k.log})
@@ -63,9 +62,14 @@ func validateCommand(k *console) *cli.Command {
 			if err != nil {
 				return err
 			}
-			k.report.doc = validation{"ldm-batch/validate/v1", true, d.Kind, d.Rows, len(d.Parts), d.Fingerprint, d.Warnings}
-			k.report.text = fmt.Sprintf("%s: valid, kind %s, %d rows in %d parts\n", args[0], d.Kind, d.Rows, len(d.Parts))
+			k.valid(args[0], d)
 			return nil
 		}),
 	}
+}
+
+// valid says that a job with parts can be run.
+func (k *console) valid(file string, d *jobs.Description) {
+	k.report.doc = validation{"ldm-batch/validate/v1", true, d.Kind, d.Rows, len(d.Parts), d.Fingerprint, d.Warnings}
+	k.report.text = fmt.Sprintf("%s: valid, kind %s, %d rows in %d parts\n", file, d.Kind, d.Rows, len(d.Parts))
 }
