@@ -52,7 +52,7 @@ func (p *pipeline) run(ctx context.Context) error {
 					close(c)
 				}
 			}()
-			if err := guard(name, run); err != nil {
+			if err := exitcode.Guard(name, run); err != nil {
 				cancel(err)
 			}
 		})
@@ -69,21 +69,11 @@ func (p *pipeline) run(ctx context.Context) error {
 	}
 	stage("compute", []chan *item{finish}, func() error { return p.compute(ctx, gate, loaded, finish) })
 
-	err := guard("write", func() error { return p.write(ctx, gate, ordered) })
+	err := exitcode.Guard("write", func() error { return p.write(ctx, gate, ordered) })
 	if cause := context.Cause(ctx); cause != nil {
 		return cause // the stage that failed first, or the signal, rather than its echo
 	}
 	return err
-}
-
-// guard turns a panic of a stage into an error.
-func guard(name string, run func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = exitcode.Errorf(exitcode.Internal, "%s: panic: %v", name, r)
-		}
-	}()
-	return run()
 }
 
 // each runs a worker over a queue; done is called for every item, whatever happens to it.

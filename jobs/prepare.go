@@ -70,7 +70,7 @@ func Prepare(ctx context.Context, r *spec.Resolved, o PrepareOptions) (_ *Prepar
 		return nil, err
 	}
 	start := time.Now()
-	if err := guard("prepare", func() error { return p.open(ctx) }); err != nil {
+	if err := exitcode.Guard("prepare", func() error { return p.open(ctx) }); err != nil {
 		return nil, err
 	}
 	p.loading = time.Since(start)

@@ -54,8 +54,8 @@ type ReuseResult struct {
 	WorstRelL2   float64 `json:"worst_rel_l2"` // the same of the row with the largest
 }
 
-// outcome fills in what follows from an error.
-func (r *Result) outcome(err error, started time.Time) {
+// Conclude fills in what follows from the error that a run ended with, nil for none, and from the time at which it started.
+func (r *Result) Conclude(err error, started time.Time) {
 	r.Schema = ResultSchema
 	code := exitcode.Of(err)
 	r.ExitCode, r.Retryable = int(code), exitcode.Lookup(code).Retryable
@@ -72,7 +72,7 @@ func (r *Result) outcome(err error, started time.Time) {
 // Failure is the result of a run that ended before it had anything to report.
 func Failure(err error) *Result {
 	r := &Result{}
-	r.outcome(err, time.Now())
+	r.Conclude(err, time.Now())
 	return r
 }
 

@@ -23,6 +23,22 @@ type RunOptions struct {
 	Args        any           // noted in the run record
 }
 
+// Open opens the output folder of a run on a device. There is none, and no error, where another run has the folder and IfLocked is
+// skip.
+func (o RunOptions) Open(ctx context.Context, dir string, p commit.Plan, device string) (*commit.Folder, error) {
+	folder, err := commit.Open(ctx, dir, p, commit.Options{
+		Shard: o.Shard, Wait: o.LockWait, Overwrite: o.Overwrite, Rehash: o.Rehash, RetryFailed: o.RetryFailed,
+		Info: map[string]any{"args": o.Args, "device": device, "go": runtime.Version()},
+	})
+	switch {
+	case errors.Is(err, commit.ErrLocked) && o.IfLocked == "skip":
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return folder, nil
+}
+
 // Run writes the parts that the output folder still lacks and, when none is missing, publishes it. The result is complete
 // on failure too.
 func (p *Prepared) Run(ctx context.Context, o RunOptions) (*Result, error) {
@@ -33,20 +49,14 @@ func (p *Prepared) Run(ctx context.Context, o RunOptions) (*Result, error) {
 	}
 	err := p.run(ctx, o, r, started)
 	r.Warnings = p.told()
-	r.outcome(err, started)
+	r.Conclude(err, started)
 	return r, err
 }
 
 func (p *Prepared) run(ctx context.Context, o RunOptions, r *Result, started time.Time) (err error) {
-	folder, err := commit.Open(ctx, p.spec.Spec.Output.Path, p.plan, commit.Options{
-		Shard: o.Shard, Wait: o.LockWait, Overwrite: o.Overwrite, Rehash: o.Rehash, RetryFailed: o.RetryFailed,
-		Info: map[string]any{"args": o.Args, "device": p.backend.Name(), "go": runtime.Version()},
-	})
-	if errors.Is(err, commit.ErrLocked) && o.IfLocked == "skip" {
+	folder, err := o.Open(ctx, p.spec.Spec.Output.Path, p.plan, p.backend.Name())
+	if folder == nil {
 		r.State = "nothing"
-		return nil
-	}
-	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
@@ -80,7 +90,7 @@ func (p *Prepared) run(ctx context.Context, o RunOptions, r *Result, started tim
 	}
 	outcome := *r
 	outcome.Warnings = p.told()
-	outcome.outcome(err, started)
+	outcome.Conclude(err, started)
 	return errors.Join(err, folder.EndRun(outcome))
 }
 

@@ -120,3 +120,13 @@ func Lookup(c Code) Info {
 	}
 	return Info{Code: c, Name: "unknown", Meaning: "unlisted code", Retryable: false}
 }
+
+// Guard runs f and turns a panic into an error of class internal that begins with what was done.
+func Guard(what string, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = Errorf(Internal, "%s: panic: %v", what, p)
+		}
+	}()
+	return f()
+}

@@ -85,7 +85,7 @@ func (r *runner) run(ctx context.Context) error {
 	wg.Go(func() {
 		defer close(ordered)
 		defer close(prepare)
-		if err := guard("read", func() error { return r.read(ctx, prepare, ordered) }); err != nil {
+		if err := exitcode.Guard("read", func() error { return r.read(ctx, prepare, ordered) }); err != nil {
 			cancel(err)
 		}
 	})
@@ -96,7 +96,7 @@ func (r *runner) run(ctx context.Context) error {
 		}
 		wg.Go(func() {
 			for it := range prepare {
-				if err := guard("prepare", func() error { c.do(it); return nil }); err != nil {
+				if err := exitcode.Guard("prepare", func() error { c.do(it); return nil }); err != nil {
 					cancel(err)
 				}
 				close(it.ready)
@@ -118,16 +118,6 @@ func (r *runner) run(ctx context.Context) error {
 		return cause
 	}
 	return err
-}
-
-// guard turns a panic into an error.
-func guard(name string, f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = exitcode.Errorf(exitcode.Internal, "%s: panic: %v", name, p)
-		}
-	}()
-	return f()
 }
 
 // read hands out the rows of the pending parts in order.

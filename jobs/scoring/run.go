@@ -10,7 +10,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -32,42 +31,28 @@ type Result struct {
 func (e *Evaluation) Run(ctx context.Context, o jobs.RunOptions) (*Result, error) {
 	started := time.Now()
 	r := &Result{Result: jobs.Result{
-		Schema: jobs.ResultSchema, Job: e.job.Metadata.Name, Kind: "Eval", Output: e.job.Spec.Output.Path, Fingerprint: e.plan.Fingerprint,
+		Job: e.job.Metadata.Name, Kind: "Eval", Output: e.job.Spec.Output.Path, Fingerprint: e.plan.Fingerprint,
 		Device: e.backend.Name(), Warnings: e.record.Warnings,
 	}}
-	err := e.run(ctx, o, r)
-	r.outcome(err, started)
+	err := e.run(ctx, o, r, started)
+	r.conclude(err, started)
 	return r, err
 }
 
-func (r *Result) outcome(err error, started time.Time) {
-	code := exitcode.Of(err)
-	r.ExitCode, r.Retryable = int(code), exitcode.Lookup(code).Retryable
-	r.Seconds = math.Round(1000*time.Since(started).Seconds()) / 1000
-	var gate *gateError
-	if err == nil || errors.As(err, &gate) {
-		if err != nil {
-			r.Error = err.Error()
-		}
-		return
-	}
-	r.Error, r.State = err.Error(), "failed"
-	if code == exitcode.Terminated || code == exitcode.Interrupted {
-		r.State = "stopped"
+// conclude fills in what follows from an error. A condition that is met changes the exit code and not the state: all is written.
+func (r *Result) conclude(err error, started time.Time) {
+	state := r.State
+	r.Conclude(err, started)
+	if gate := (*gateError)(nil); errors.As(err, &gate) {
+		r.State = state
 	}
 }
 
-func (e *Evaluation) run(ctx context.Context, o jobs.RunOptions, r *Result) (err error) {
+func (e *Evaluation) run(ctx context.Context, o jobs.RunOptions, r *Result, started time.Time) (err error) {
 	s := &e.job.Spec
-	folder, err := commit.Open(ctx, s.Output.Path, e.plan, commit.Options{
-		Shard: o.Shard, Wait: o.LockWait, Overwrite: o.Overwrite, Rehash: o.Rehash, RetryFailed: o.RetryFailed,
-		Info: map[string]any{"args": o.Args, "device": e.backend.Name(), "go": runtime.Version()},
-	})
-	if errors.Is(err, commit.ErrLocked) && o.IfLocked == "skip" {
+	folder, err := o.Open(ctx, s.Output.Path, e.plan, e.backend.Name())
+	if folder == nil {
 		r.State = "nothing"
-		return nil
-	}
-	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
@@ -103,7 +88,7 @@ func (e *Evaluation) run(ctx context.Context, o jobs.RunOptions, r *Result) (err
 		err = e.finish(ctx, r, len(pending) == 0)
 	}
 	outcome := *r
-	outcome.outcome(err, time.Now())
+	outcome.conclude(err, started)
 	return errors.Join(err, folder.EndRun(outcome.Result))
 }
 
@@ -212,7 +197,7 @@ func IsEvaluation(dir string) bool {
 // temporary.
 func Finalize(ctx context.Context, dir string) (*Result, error) {
 	started := time.Now()
-	r := &Result{Result: jobs.Result{Schema: jobs.ResultSchema, Kind: "Eval", Output: dir, State: "finished"}}
+	r := &Result{Result: jobs.Result{Kind: "Eval", Output: dir, State: "finished"}}
 	b, err := os.ReadFile(recordPath(dir))
 	if err != nil {
 		return nil, err
@@ -233,7 +218,7 @@ func Finalize(ctx context.Context, dir string) (*Result, error) {
 		m, err = publish(ctx, dir, &rec, r)
 	}
 	r.Fingerprint, r.Parts, r.Rows, r.OK, r.Failed = st.Fingerprint, m.Totals.Parts, m.Totals.Rows, m.Totals.OK, m.Totals.Failed
-	r.outcome(err, started)
+	r.conclude(err, started)
 	return r, err
 }
 

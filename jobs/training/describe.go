@@ -6,6 +6,7 @@ import (
 	"slices"
 	"text/tabwriter"
 
+	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/jobs"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
 )
@@ -45,7 +46,7 @@ func (p *Prepared) Describe() *Description {
 	}
 	arenas += len(p.workers)
 	d.MemoryBytes = 4 * int64(arenas) * int64(d.Trained)
-	err := guard(func() (err error) {
+	err := exitcode.Guard("training", func() (err error) {
 		d.StepBytes, err = p.learner.memory()
 		return err
 	})

@@ -61,21 +61,11 @@ func Prepare(ctx context.Context, r *spec.Resolved, log *slog.Logger) (_ *Prepar
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{p.openDevice, p.openConfig, p.openModel, p.openRows, p.openRate, p.document} {
-		if err := guard(func() error { return step(ctx) }); err != nil {
+		if err := exitcode.Guard("training", func() error { return step(ctx) }); err != nil {
 			return nil, err
 		}
 	}
 	return p, nil
-}
-
-// guard turns a panic, which only graph building may raise, into an error.
-func guard(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = exitcode.Errorf(exitcode.Internal, "training: panic: %v", p)
-		}
-	}()
-	return f()
 }
 
 func (p *Prepared) onClose(f func()) { p.closers = append(p.closers, f) }

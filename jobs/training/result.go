@@ -3,9 +3,7 @@ package training
 import (
 	"bytes"
 	"fmt"
-	"time"
 
-	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/jobs"
 )
 
@@ -19,20 +17,6 @@ type Result struct {
 	Losses         map[string]float64 `json:"losses,omitempty"`     // of the last line of the log
 	Validation     map[string]float64 `json:"validation,omitempty"` // the last
 	Checkpoint     string             `json:"checkpoint,omitempty"` // the last good one
-}
-
-// outcome fills in what follows from an error.
-func (r *Result) outcome(err error, started time.Time) {
-	r.Schema = jobs.ResultSchema
-	code := exitcode.Of(err)
-	r.ExitCode, r.Retryable = int(code), exitcode.Lookup(code).Retryable
-	r.Seconds = float64(time.Since(started).Milliseconds()) / 1000
-	if err != nil {
-		r.Error, r.State = err.Error(), "failed"
-		if code == exitcode.Terminated || code == exitcode.Interrupted {
-			r.State = "stopped"
-		}
-	}
 }
 
 // Text is the result for people: one line, and one more for each warning.

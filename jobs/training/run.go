@@ -8,13 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/train"
 	"github.com/ldm-batch/ldm-batch/io/atomicfile"
-	"github.com/ldm-batch/ldm-batch/io/commit"
 	"github.com/ldm-batch/ldm-batch/io/preprocess"
 	"github.com/ldm-batch/ldm-batch/jobs"
 )
@@ -27,7 +25,7 @@ func (p *Prepared) Run(ctx context.Context, o jobs.RunOptions) (*Result, error) 
 	r.Job, r.Kind, r.Output, r.Fingerprint = p.spec.Metadata.Name, p.spec.Kind, p.spec.Spec.Output.Path, p.plan.Fingerprint
 	r.Device, r.Warnings = p.backend.Name(), p.warnings
 	err := p.run(ctx, o, r, started)
-	r.outcome(err, started)
+	r.Conclude(err, started)
 	return r, err
 }
 
@@ -36,14 +34,9 @@ func (p *Prepared) run(ctx context.Context, o jobs.RunOptions, r *Result, starte
 		return exitcode.Errorf(exitcode.Usage, "--shard: a training is not divided; use --threads and --workers")
 	}
 	dir := p.spec.Spec.Output.Path
-	folder, err := commit.Open(ctx, dir, p.plan, commit.Options{
-		Wait: o.LockWait, Overwrite: o.Overwrite, Info: map[string]any{"args": o.Args, "device": p.backend.Name(), "go": runtime.Version()},
-	})
-	if errors.Is(err, commit.ErrLocked) && o.IfLocked == "skip" {
+	folder, err := o.Open(ctx, dir, p.plan, p.backend.Name())
+	if folder == nil {
 		r.State = "nothing"
-		return nil
-	}
-	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
@@ -52,14 +45,14 @@ func (p *Prepared) run(ctx context.Context, o jobs.RunOptions, r *Result, starte
 		return nil
 	}
 	l := &loop{p: p, dir: dir, result: r, started: started}
-	err = guard(func() error { return l.run(ctx, o.Overwrite) })
+	err = exitcode.Guard("training", func() error { return l.run(ctx, o.Overwrite) })
 	if err == nil {
 		if _, err = folder.Finalize(ctx); err == nil {
 			r.State = "finished"
 		}
 	}
 	outcome := *r
-	outcome.outcome(err, started)
+	outcome.Conclude(err, started)
 	return errors.Join(err, folder.EndRun(outcome))
 }
 
