@@ -4,6 +4,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/engine"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/nn"
+	"github.com/ldm-batch/ldm-batch/internal/patch"
 	"github.com/ldm-batch/ldm-batch/internal/tile"
 )
 
@@ -38,6 +39,23 @@ func (f *FirstStage) DecodeNeeds(n, h, w int, c *TileConfig) (engine.Needs, erro
 	if f.scale != 1 {
 		m.Buffers += 4 * int64(n*f.Channels()*h*w)
 	}
+	return m, err
+}
+
+// DecodePatchNeeds is DecodeNeeds of patches, see [FirstStage.DecodePatches].
+func (f *FirstStage) DecodePatchNeeds(n, h, w int, c PatchConfig) (engine.Needs, error) {
+	if f.config.Kind == nn.IdentityFirstStage {
+		return engine.Needs{}, nil
+	}
+	k := f.Factor()
+	c = c.Shrink(h, w)
+	g, err := patch.New(c, h, w)
+	if err != nil {
+		return engine.Needs{}, err
+	}
+	m, err := graphNeeds(f.session.Model.DecoderGraph(n, c.Size[0], c.Size[1], nn.Quantized))
+	m = m.Times(g.Len())
+	m.Buffers += 4 * int64(2*n*f.Channels()*c.Size[0]*c.Size[1]+(n*f.config.OutCh+1)*h*k*w*k)
 	return m, err
 }
 

@@ -150,7 +150,7 @@ func (p *Prepared) Describe() (*Description, error) {
 		}
 		h, w := way.tile(h, w, t.gen.Factor())
 		_, h, w = t.gen.LatentShape(h, w)
-		q := t.outline(n, h, w, nil)
+		q := t.outline(n, h, w, cutting{})
 		double := n
 		if q.Uncond != nil {
 			double *= 2

@@ -271,6 +271,7 @@ type semantic struct {
 	tally   *tally
 	classes int
 	column  string // "" is the image column
+	tile    spec.Tile
 }
 
 func newSemantic(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally) (*semantic, error) {
@@ -278,7 +279,7 @@ func newSemantic(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tall
 	if !ok {
 		return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.task: the model does not take label maps")
 	}
-	return &semantic{s, g, t, n, job.Input.Segmentation}, nil
+	return &semantic{s, g, t, n, job.Input.Segmentation, job.Limits.Tile}, nil
 }
 
 func (r *semantic) wants() wanted {
@@ -303,7 +304,9 @@ func (r *semantic) read(k *kitchen, it *item) error {
 	}
 	g := &it.given
 	g.outH, g.outW = m.H, m.W
-	it.h, it.w = upTo(m.H, r.gen.Multiple()), upTo(m.W, r.gen.Multiple())
+	f := r.gen.Factor()
+	lh, lw := canvasOf(r.tile, r.gen.Multiple()/f, upTo(m.H, f)/f, upTo(m.W, f)/f)
+	it.h, it.w = lh*f, lw*f
 	if it.h != m.H || it.w != m.W {
 		r.tally.count("padded")
 	}

@@ -23,13 +23,14 @@ type superres struct {
 	tally   *tally
 	method  resize.Method // makes the small image, "" when the input is small already
 	score   bool
+	tile    spec.Tile
 }
 
 func newSuperres(s *engine.Session, g *sample.Generator, job *spec.Spec, t *tally) (*superres, error) {
 	if !sample.CanSuperres(s.Model) {
 		return nil, exitcode.Errorf(exitcode.Usage, "spec.sample.task: superres needs a model that takes a small image beside the latent")
 	}
-	r := &superres{session: s, gen: g, tally: t, score: job.Sample.Score && job.Input.Reference == ""}
+	r := &superres{session: s, gen: g, tally: t, score: job.Sample.Score && job.Input.Reference == "", tile: job.Limits.Tile}
 	if d := job.Sample.Degradation; d != "" {
 		m, err := preprocess.Degradation(d).Method()
 		if err != nil {
@@ -74,8 +75,7 @@ func (r *superres) read(k *kitchen, it *item) error {
 		}
 		m = small
 	}
-	unit := r.gen.Multiple() / f
-	lh, lw := upTo(h, unit), upTo(w, unit)
+	lh, lw := canvasOf(r.tile, r.gen.Multiple()/f, h, w)
 	if lh != h || lw != w {
 		r.tally.count("padded")
 	}

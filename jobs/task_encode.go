@@ -33,7 +33,7 @@ type encodeTask struct {
 // newEncodeTask checks that the pictures' size suits the model.
 func newEncodeTask(first *encode.FirstStage, job *spec.Spec, src *datasetSource, seconds func() map[string]float64) (*encodeTask, error) {
 	t := &encodeTask{first: first, job: job, seconds: seconds}
-	t.fits = needs{limit: int64(job.Limits.Memory), tile: job.Limits.Tile, model: t}
+	t.fits = needs{limit: int64(job.Limits.Memory), tile: job.Limits.Tile, factor: first.Factor(), model: t}
 	t.config = preprocess.Config{
 		Size: preprocess.Size{H: job.Preprocess.Size.H, W: job.Preprocess.Size.W},
 		Crop: preprocess.Crop(job.Preprocess.Crop), Resize: resize.Method(job.Preprocess.Resize), Flip: job.Preprocess.Flip,
@@ -169,8 +169,8 @@ func (t *encodeTask) fit(h, w int, f tile.Fit) (*tile.Config, engine.Needs, erro
 	return t.first.FitTiles(h, w, f)
 }
 
-func (t *encodeTask) needs(n, h, w int, tiles *tile.Config) (engine.Needs, error) {
-	return t.first.EncodeNeeds(n, h, w, tiles)
+func (t *encodeTask) needs(n, h, w int, c cutting) (engine.Needs, error) {
+	return t.first.EncodeNeeds(n, h, w, c.tiles)
 }
 
 // held implements [needsModel]: the prepared picture, and as much again for what it was made from and its latent.

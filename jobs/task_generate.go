@@ -49,8 +49,11 @@ func newGenerateTask(s *engine.Session, job *spec.Spec, seconds func() map[strin
 	if err != nil {
 		return nil, err
 	}
+	if err := checkPatches(job.Limits.Tile, gen); err != nil {
+		return nil, err
+	}
 	t := &generateTask{session: s, gen: gen, config: c, job: job, seconds: seconds, spent: map[string]float64{}}
-	t.fits = needs{limit: int64(job.Limits.Memory), tile: job.Limits.Tile, whole: sample.CanLayout(s.Model) || c.ReuseEvery > 1, model: t}
+	t.fits = needs{limit: int64(job.Limits.Memory), tile: job.Limits.Tile, whole: sample.CanLayout(s.Model) || c.ReuseEvery > 1, factor: gen.Factor(), model: t}
 	switch job.Sample.Task {
 	case "uncond":
 		t.recipe, err = newUncond(s, gen, job)
@@ -223,9 +226,9 @@ func (t *generateTask) held(h, w int) int64 {
 }
 
 // outline is a request as far as its needs go.
-func (t *generateTask) outline(n, h, w int, tiles *tile.Config) sample.Request {
+func (t *generateTask) outline(n, h, w int, c cutting) sample.Request {
 	m := t.session.Model
-	r := sample.Request{N: n, H: h, W: w, Tiles: tiles}
+	r := sample.Request{N: n, H: h, W: w, Tiles: c.tiles, Patches: c.patches}
 	switch {
 	case m.Conditioner != nil && m.Conditioner.Config.Kind == nn.BERTEmbedder:
 		r.Cond.Tokens = m.Conditioner.Config.MaxSeqLen
@@ -239,11 +242,11 @@ func (t *generateTask) outline(n, h, w int, tiles *tile.Config) sample.Request {
 }
 
 func (t *generateTask) fit(h, w int, f tile.Fit) (*tile.Config, engine.Needs, error) {
-	return t.gen.FitTiles(t.outline(1, h, w, nil), f)
+	return t.gen.FitTiles(t.outline(1, h, w, cutting{}), f)
 }
 
-func (t *generateTask) needs(n, h, w int, tiles *tile.Config) (engine.Needs, error) {
-	return t.gen.Needs(t.outline(n, h, w, tiles))
+func (t *generateTask) needs(n, h, w int, c cutting) (engine.Needs, error) {
+	return t.gen.Needs(t.outline(n, h, w, c))
 }
 
 // newWorker reads rows before compute and writes images after it.
@@ -304,7 +307,7 @@ func (t *generateTask) compute(ctx context.Context, batch []*item) error {
 		ids[i], rows[i] = it.row.ID, it.number
 	}
 	own := sample.RowNoise{Seed: t.job.Compute.Seed, Rows: ids}
-	r := sample.Request{N: n, H: batch[0].h, W: batch[0].w, Noise: own, Tiles: batch[0].way.tiles}
+	r := sample.Request{N: n, H: batch[0].h, W: batch[0].w, Noise: own, Tiles: batch[0].way.tiles, Patches: batch[0].way.patches}
 	if t.tape != nil {
 		r.Noise = t.tape.Slice(rows)
 	}

@@ -16,7 +16,7 @@ const (
 // Needs is what a request takes beside weights, computed without running anything: the largest network, what goes in and out of
 // the networks, latents and images. It includes the first stage's encoder where a condition, a start or a known region is made
 // with it, and counts the work of all steps. Of the conditions only the number of tokens is looked at, of Init and Known whether
-// they are nil. What sampling by patches adds is not in it.
+// they are nil.
 func (g *Generator) Needs(r Request) (engine.Needs, error) {
 	var sum engine.Needs
 	if err := g.CheckSize(r.H, r.W); err != nil {
@@ -44,7 +44,11 @@ func (g *Generator) Needs(r Request) (engine.Needs, error) {
 			return sum, err
 		}
 	}
-	if err := add(g.first.DecodeNeeds(r.N, h, w, r.Tiles)); err != nil {
+	decode := func() (engine.Needs, error) { return g.first.DecodeNeeds(r.N, h, w, r.Tiles) }
+	if r.Patches != nil {
+		decode = func() (engine.Needs, error) { return g.first.DecodePatchNeeds(r.N, h, w, *r.Patches) }
+	}
+	if err := add(decode()); err != nil {
 		return sum, err
 	}
 	if masked := CanInpaint(g.session.Model); masked || r.Init != nil || r.Known != nil {
@@ -77,6 +81,9 @@ func (g *Generator) networkNeeds(r Request, n, h, w, steps int) (engine.Needs, e
 			return need.Times(steps), err
 		}
 	}
+	if r.Patches != nil {
+		return g.patchNeeds(r, n, h, w, steps)
+	}
 	graph, err := m.UNetGraph(n, h, w, r.Cond.Tokens)
 	if g.config.ReuseEvery > 1 {
 		graph, err = m.UNetBranchGraph(n, h, w, r.Cond.Tokens, g.config.ReuseBranch)
@@ -97,6 +104,23 @@ func (g *Generator) networkNeeds(r Request, n, h, w, steps int) (engine.Needs, e
 	}
 	whole := (steps + g.config.ReuseEvery - 1) / g.config.ReuseEvery
 	return need.Times(whole).Beside(shallow.Times(steps - whole)), nil
+}
+
+// patchNeeds is networkNeeds of patches.
+func (g *Generator) patchNeeds(r Request, n, h, w, steps int) (engine.Needs, error) {
+	u, size := g.session.Model.UNet.Config, r.Patches.Size
+	grid, err := newGrid(g.session.Model, *r.Patches, h, w)
+	if err != nil {
+		return engine.Needs{}, err
+	}
+	graph, err := g.session.Model.UNetGraph(n, size[0], size[1], r.Cond.Tokens)
+	if err != nil {
+		return engine.Needs{}, err
+	}
+	need, err := engine.NeedsOf(graph)
+	need = need.Times(steps * grid.Len())
+	need.Buffers += 4 * int64(n*(u.InChannels+u.OutChannels)*size[0]*size[1]+(n*u.OutChannels+1)*h*w)
+	return need, err
 }
 
 // TileFit says which tiles may be chosen, and within which memory.

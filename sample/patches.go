@@ -6,6 +6,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/encode"
 	"github.com/ldm-batch/ldm-batch/internal/engine"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/nn"
 	"github.com/ldm-batch/ldm-batch/internal/patch"
 )
 
@@ -25,13 +26,7 @@ type patched struct {
 
 func newPatched(s *engine.Session, n, h, w int, c Condition, cfg PatchConfig) (*patched, error) {
 	m := s.Model
-	if d := m.Config.Diffusion; d != nil && d.CondStageKey == layoutKey {
-		return nil, exitcode.Errorf(exitcode.Usage, "patches: not for layouts, whose crop would be another one in every patch")
-	}
-	if k := m.UNet.Config.SizeMultiple(); cfg.Size[0]%k != 0 || cfg.Size[1]%k != 0 {
-		return nil, exitcode.Errorf(exitcode.Usage, "patches of %dx%d (height x width) are no multiples of %d latent cells, which this model needs", cfg.Size[0], cfg.Size[1], k)
-	}
-	g, err := patch.New(cfg, h, w)
+	g, err := newGrid(m, cfg, h, w)
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +40,17 @@ func newPatched(s *engine.Session, n, h, w int, c Condition, cfg PatchConfig) (*
 	}
 	p.net, err = newUNet(s, n, cfg.Size[0], cfg.Size[1], c, reuse{})
 	return p, err
+}
+
+// newGrid checks that the model goes with patches, and lays them.
+func newGrid(m *nn.Model, cfg PatchConfig, h, w int) (*patch.Grid, error) {
+	if d := m.Config.Diffusion; d != nil && d.CondStageKey == layoutKey {
+		return nil, exitcode.Errorf(exitcode.Usage, "patches: not for layouts, whose crop would be another one in every patch")
+	}
+	if k := m.UNet.Config.SizeMultiple(); cfg.Size[0]%k != 0 || cfg.Size[1]%k != 0 {
+		return nil, exitcode.Errorf(exitcode.Usage, "patches of %dx%d (height x width) are no multiples of %d latent cells, which this model needs", cfg.Size[0], cfg.Size[1], k)
+	}
+	return patch.New(cfg, h, w)
 }
 
 // Predict implements [Denoiser].

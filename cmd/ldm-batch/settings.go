@@ -47,6 +47,7 @@ var modelSettings = []setting{
 	{"memory", "limits.memory", "`SIZE` that a run may take beside the weights, such as 8GiB; an image that needs more is tiled", plain},
 	{"tile", "limits.tile.size", "`CELLS` along a tile of large images: auto (default), 0 for never, or a number of latent cells", plain},
 	{"tile-overlap", "limits.tile.overlap", "`CELLS` that tiles overlap (default: a quarter of a tile)", plain},
+	{"tile-blend", "limits.tile.blend", "`HOW` tiles are joined: ramp, or reference, as latent-diffusion does with split inputs", plain},
 	{"tile-norm", "limits.tile.norm", "`WHERE` tiles take statistics of normalisations: global, the whole image, or tile", plain},
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/nn/goldencase"
 	"github.com/ldm-batch/ldm-batch/io/part"
 	"github.com/ldm-batch/ldm-batch/jobs"
+	"github.com/ldm-batch/ldm-batch/sample"
 )
 
 // large writes pictures of which every second needs tiles where memory is small.
@@ -137,5 +138,74 @@ func TestTooLarge(t *testing.T) {
 		if _, err = j.with("limits.tile.size=8").with(s...).run(t.Context(), jobs.RunOptions{}); exitcode.Of(err) != exitcode.Usage {
 			t.Errorf("%v: %v", s, err)
 		}
+	}
+}
+
+// TestReferencePatches enlarges pictures by the reference's split inputs: a job makes what package sample makes, which is held against the
+// reference, and pictures that patches do not cover are filled up.
+func TestReferencePatches(t *testing.T) {
+	found := false
+	goldencase.Each(t, "ldm", func(t *testing.T, c *goldencase.Case) {
+		o := newOracle(t, c)
+		if !sample.CanSuperres(o.session.Model) {
+			t.Skip("no super-resolution")
+		}
+		found = true
+		const h, w = 24, 32 // of small pictures, and so of latents
+		dir, _, planes := drawn(t, 2, h, w)
+		cond, err := sample.SuperresCondition(o.session, planes, 2, h, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := o.first.Factor()
+		r := sample.Request{N: 2, H: f * h, W: f * w, Cond: cond, Noise: rowNoise(2), Patches: &sample.PatchConfig{Size: [2]int{16, 16}, Stride: [2]int{8, 8}}}
+		settings := []string{"sample.task=superres", "sampler.steps=2", fmt.Sprint("compute.seed=", rowNoise(2).Seed), "limits.tile.size=16", "limits.tile.blend=reference"}
+		out := o.run(t, append(settings, "input.path="+dir)...)
+		sameImages(t, "patches", pixels(t, out), rounded(t, o.images(t, sample.Config{Steps: 2}, r), 2, r.H, r.W))
+
+		any := t.TempDir()
+		for i, s := range [][2]int{{31, 9}, {12, 16}, {31, 9}, {17, 33}} {
+			put(t, any, fmt.Sprintf("%d.png", i), scene(t, uint64(i), s[0], s[1]))
+		}
+		one := o.run(t, append(settings, "input.path="+any, "compute.batch=1")...)
+		same(t, o.run(t, append(settings, "input.path="+any, "compute.batch=4", "compute.threads=2")...), snapshot(t, one))
+		whole := o.run(t, append(settings, "input.path="+any, "limits.tile.blend=ramp", "limits.tile.size=0")...)
+		for i, row := range readRows(t, one) {
+			if same := string(row.Image) == string(readRows(t, whole)[i].Image); same != (i == 1) {
+				t.Errorf("row %d is as in one frame: %t", i, same)
+			}
+		}
+	})
+	if !found {
+		t.Error("no model for super-resolution")
+	}
+}
+
+// TestPatchKeys asks for patches that cannot be.
+func TestPatchKeys(t *testing.T) {
+	patches := []string{"limits.tile.blend=reference", "limits.tile.size=16"}
+	base := taskJob(t, uncondModel, "uncond", patches...).with("sample.rows=1")
+	for _, c := range []struct {
+		settings []string
+		word     string
+	}{
+		{[]string{"limits.tile.size=auto"}, "spec.limits.tile.blend: reference needs a number in spec.limits.tile.size"},
+		{[]string{"limits.tile.overlap=16"}, "spec.limits.tile.overlap: not less than"},
+		{[]string{"limits.tile.norm=global"}, "spec.limits.tile.norm: has no meaning"},
+		{[]string{"limits.tile.overlap=3"}, "spec.limits.tile.size: patches of 16 cells that begin every 13 are no multiples of 2"},
+		{[]string{"sample.size=80"}, "patches of 16 with stride 8 do not cover a height of 20; 16 and 24 fit"},
+		{[]string{"limits.memory=64MiB", "sample.size=2048"}, "in patches of 16 latent cells"},
+		{nil, "does not go with task img2img"},
+	} {
+		j := base
+		if c.settings == nil {
+			j = taskJob(t, uncondModel, "img2img", patches...).with("input.path=x")
+		}
+		_, err := j.with(c.settings...).to(filepath.Join(t.TempDir(), "out")).run(t.Context(), jobs.RunOptions{})
+		if err == nil {
+			t.Errorf("%v is accepted", c.settings)
+			continue
+		}
+		mentions(t, err.Error(), c.word)
 	}
 }

@@ -153,6 +153,7 @@ var about = map[string]string{
 
 	"spec.limits.tile.size":    "side of the tiles that large images are computed in: auto as large as the memory allows, 0 never, or a number of latent cells",
 	"spec.limits.tile.overlap": "of neighbouring tiles, at most a third of their side; auto is a quarter",
+	"spec.limits.tile.blend":   "how tiles are joined: by ramps, or as the reference does with split inputs (patches of tile.size that begin every tile.size - tile.overlap cells, auto half of it; weighted means; statistics of each patch)",
 	"spec.limits.tile.norm":    "statistics of normalisations: of the whole image, in a pass of its own, or of each tile, faster and with visible seams",
 }
 

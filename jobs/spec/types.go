@@ -148,6 +148,7 @@ type Tile struct {
 	Size    Cells  `yaml:"size"`    // Auto, or 0 for never
 	Overlap Cells  `yaml:"overlap"` // Auto is a quarter of the size
 	Norm    string `yaml:"norm" enum:"global,tile"`
+	Blend   string `yaml:"blend" enum:"ramp,reference"`
 }
 
 // Default returns the defaults of every kind.
@@ -168,7 +169,7 @@ func Default() Job {
 			},
 			Output:  Output{RowsPerPart: 1024, Compression: "none", LatentLayout: "list", Format: "png", Quality: 95, Layout: "arrow", Alpha: "keep", Matte: "#ffffff", Metadata: "keep"},
 			Compute: Compute{Device: "auto", Precision: "fp32", Batch: 8, Seed: 23},
-			Limits:  Limits{MaxBadRows: Budget{Percent: 1}, MaxPixels: 178956970, Memory: 8 << 30, Tile: Tile{Size: Auto, Overlap: Auto, Norm: "global"}},
+			Limits:  Limits{MaxBadRows: Budget{Percent: 1}, MaxPixels: 178956970, Memory: 8 << 30, Tile: Tile{Size: Auto, Overlap: Auto, Norm: "global", Blend: "ramp"}},
 		},
 	}
 }

@@ -32,7 +32,7 @@ func (r *Resolved) Validate() error {
 		{s.Sample.Strength < 0 || s.Sample.Strength > 1, "spec.sample.strength", "not in [0, 1]"},
 		{s.Sampler.Reuse.Every < 1, "spec.sampler.reuse.every", "not at least 1"},
 		{s.Sampler.Reuse.Branch < 0, "spec.sampler.reuse.branch", "negative"},
-		{s.Limits.Tile.Size > 0 && 3*s.Limits.Tile.Overlap > s.Limits.Tile.Size, "spec.limits.tile.overlap", "more than a third of spec.limits.tile.size"},
+		{s.Limits.Tile.Size > 0 && s.Limits.Tile.Blend == "ramp" && 3*s.Limits.Tile.Overlap > s.Limits.Tile.Size, "spec.limits.tile.overlap", "more than a third of spec.limits.tile.size"},
 		{s.Output.Quality < 1 || s.Output.Quality > 100, "spec.output.quality", "not in 1..100"},
 		{s.Compute.Batch < 1 || s.Compute.Batch > 4096, "spec.compute.batch", "not in 1..4096"},
 		{s.Compute.Threads < 0 || s.Compute.Threads > 1024, "spec.compute.threads", "not in 0..1024 (0: every processor)"},
@@ -62,7 +62,7 @@ func (r *Resolved) validateEncode() error {
 	if r.Spec.Input.Path == "" {
 		return r.fail("spec.input.path", "missing: kind Encode reads images")
 	}
-	for _, key := range []string{"spec.sample.task", "spec.sample.classes", "spec.sampler.steps", "spec.sampler.name", "spec.output.layout", "spec.sample.score"} {
+	for _, key := range []string{"spec.sample.task", "spec.sample.classes", "spec.sampler.steps", "spec.sampler.name", "spec.output.layout", "spec.sample.score", "spec.limits.tile.blend"} {
 		if r.Origins[key] != "" {
 			return r.fail(key, "has no meaning for kind Encode")
 		}

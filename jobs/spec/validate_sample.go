@@ -131,11 +131,35 @@ func (r *Resolved) validateSampler() error {
 	if size := r.Spec.Limits.Tile.Size; size > 0 && (s.Reuse.Every > 1 || r.Spec.Sample.Task == "layout") {
 		return r.fail("spec.limits.tile.size", "tiles go neither with task layout, whose crop would be another one in every tile, nor with spec.sampler.reuse")
 	}
+	if err := r.validatePatches(); err != nil {
+		return err
+	}
 	if s.Reuse.Branch > 0 && s.Reuse.Every == 1 {
 		return r.fail("spec.sampler.reuse.branch", "has no meaning without spec.sampler.reuse.every above 1")
 	}
 	if _, _, err := ParseInterval(s.GuidanceInterval); err != nil {
 		return r.fail("spec.sampler.guidance_interval", "%s", err)
+	}
+	return nil
+}
+
+// patchTasks are those that do not encode pictures, which the reference's patches are not made for.
+var patchTasks = []string{"superres", "semantic", "class", "uncond", "text"}
+
+// validatePatches checks what goes with the reference's split inputs.
+func (r *Resolved) validatePatches() error {
+	t, key := r.Spec.Limits.Tile, "spec.limits.tile.blend"
+	switch {
+	case t.Blend != "reference":
+		return nil
+	case t.Size <= 0:
+		return r.fail(key, "reference needs a number in spec.limits.tile.size")
+	case t.Overlap >= t.Size:
+		return r.fail("spec.limits.tile.overlap", "not less than spec.limits.tile.size")
+	case r.Origins["spec.limits.tile.norm"] != "":
+		return r.fail("spec.limits.tile.norm", "has no meaning with blend reference, whose patches have their own statistics each")
+	case !slices.Contains(patchTasks, r.Spec.Sample.Task):
+		return r.fail(key, "reference does not go with task %s, only with %s", r.Spec.Sample.Task, strings.Join(patchTasks, ", "))
 	}
 	return nil
 }
