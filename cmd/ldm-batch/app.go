@@ -34,7 +34,7 @@ func newApp(k *console) *cli.App {
 		Commands: []*cli.Command{
 			runCommand(k), encodeCommand(k), sampleCommand(k), trainCommand(k), evalCommand(k), planCommand(k), validateCommand(k),
 			statusCommand(k), verifyCommand(k), finalizeCommand(k),
-			inspectCommand(k), convertCommand(k), exportCommand(k), demoCommand(k), demoDataCommand(k), versionCommand(k), genDocsCommand(k),
+			reportCommand(k), inspectCommand(k), convertCommand(k), exportCommand(k), demoCommand(k), demoDataCommand(k), versionCommand(k), genDocsCommand(k),
 		},
 	}
 	for _, c := range app.Commands {

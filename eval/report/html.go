@@ -20,8 +20,8 @@ var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{"
 func (r *Result) HTML(w io.Writer) error {
 	return pageTemplate.Execute(w, struct {
 		*view
-		Projection template.HTML
-	}{viewOf(r), r.Projection.svg()})
+		Projection, Chart template.HTML
+	}{viewOf(r), r.Projection.svg(), r.chart()})
 }
 
 // alt says which picture it is.

@@ -2,8 +2,10 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
@@ -26,14 +28,28 @@ func (r Result) JSON(w io.Writer) error {
 // Read reads what JSON wrote. Documents of another schema, unknown keys and results that [Result.Validate] refuses are errors
 // of class data.
 func Read(r io.Reader) (*Result, error) {
-	d := json.NewDecoder(r)
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, exitcode.With(exitcode.IO, err)
+	}
+	// The schema first: of a document of another version there is more that is unknown.
+	var head struct {
+		Schema *string `json:"schema"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil {
+		return nil, malformed(err)
+	}
+	switch {
+	case head.Schema == nil:
+		return nil, exitcode.Errorf(exitcode.Data, "schema: missing; this is no report of an evaluation")
+	case *head.Schema != Schema:
+		return nil, exitcode.Errorf(exitcode.Data, "schema: %.60q is of another version of the program; this one reads %q", *head.Schema, Schema)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	var out Result
 	if err := d.Decode(&out); err != nil {
-		return nil, exitcode.With(exitcode.Data, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, exitcode.Errorf(exitcode.Data, "more than one document")
+		return nil, malformed(err)
 	}
 	if err := out.Validate(); err != nil {
 		return nil, err
@@ -41,10 +57,27 @@ func Read(r io.Reader) (*Result, error) {
 	return &out, nil
 }
 
+// malformed says in which field or at which byte a document is wrong.
+func malformed(err error) error {
+	var kind *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &kind):
+		err = fmt.Errorf("%s: %s is out of place", cmp.Or(kind.Field, "document"), kind.Value)
+	case errors.As(err, &syntax):
+		err = fmt.Errorf("byte %d: %w", syntax.Offset, err)
+	}
+	return exitcode.With(exitcode.Data, err)
+}
+
 // Validate checks what pages rely on. Its errors are of class data and name the field.
 func (r *Result) Validate() error {
-	if r.Schema != "" && r.Schema != Schema {
-		return exitcode.Errorf(exitcode.Data, "schema is %.60q, not %s", r.Schema, Schema)
+	for i, run := range r.History {
+		for k, s := range run.Scores {
+			if s.Metric == "" || s.Label == "" {
+				return exitcode.Errorf(exitcode.Data, "history[%d].scores[%d]: metric %q with label %q", i, k, s.Metric, s.Label)
+			}
+		}
 	}
 	for i, s := range r.Scores {
 		if s.Metric == "" || s.Label == "" {

@@ -26,18 +26,25 @@ func (r *Result) Markdown(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, " pictures.\n\n%s\n", strings.TrimSpace(h.Meaning+" "+h.Better))
 	}
-	for _, t := range []*table{v.Scores, v.Classes, v.History, v.Facts, v.Failed, v.Timings} {
-		t.markdown(&b)
+	for _, t := range []struct {
+		*table
+		text string
+	}{{v.Scores, ""}, {v.Classes, v.ClassesText}, {v.History, v.HistoryText}, {v.Facts, ""}, {v.Failed, v.FailedText}, {v.Timings, ""}} {
+		t.markdown(&b, t.text)
 	}
 	_, err := w.Write(b.Bytes())
 	return err
 }
 
-func (t *table) markdown(b *bytes.Buffer) {
+func (t *table) markdown(b *bytes.Buffer, text string) {
 	if t == nil || len(t.Rows) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n## %s\n\n|", t.Caption)
+	fmt.Fprintf(b, "\n## %s\n\n", t.Caption)
+	if text != "" {
+		fmt.Fprintf(b, "%s\n\n", plain(text))
+	}
+	b.WriteByte('|')
 	numbers := t.Numbers()
 	for i := range numbers {
 		text := ""

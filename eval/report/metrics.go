@@ -17,6 +17,7 @@ var Metrics = []Metric{
 	{Key: "rfid", Lower: true, Decimals: 3, Meaning: "The Fréchet distance between pictures and their reconstructions by the first stage: what no diffusion model on it can get below."},
 	{Key: "sfid", Lower: true, Decimals: 3, Meaning: "The Fréchet distance of spatial features: layout counts, where FID sees contents."},
 	{Key: "fid_infinity", Lower: true, Decimals: 3, Meaning: "The Fréchet distance extrapolated to infinitely many generated pictures. It may be compared between different numbers of rows."},
+	{Key: "class_fid", Lower: true, Decimals: 3, Meaning: "Mean over classes of the Fréchet distance from the same class of the reference. Few rows of a class dominate it."},
 	{Key: "kid", Lower: true, Decimals: 5, Meaning: "Kernel distance between the feature distributions, without the bias of few rows. It scatters around 0 for sets of one distribution and may be negative."},
 	{Key: "is", Decimals: 3, Meaning: "Inception score: how sure the classifier is of each picture and how varied its answers are. 1 is the worst. It never looks at the reference."},
 	{Key: "precision", Decimals: 4, Percent: true, Meaning: "Share of generated pictures that lie among real ones in feature space: fidelity."},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"strconv"
 )
 
@@ -49,7 +50,7 @@ func (n *Number) UnmarshalJSON(b []byte) error {
 	default:
 		v, err := strconv.ParseFloat(string(b), 64)
 		if err != nil {
-			return fmt.Errorf("%.40s is no number", b)
+			return &json.UnmarshalTypeError{Value: fmt.Sprintf("value %.40s", b), Type: reflect.TypeFor[Number]()}
 		}
 		*n = Number(v)
 	}

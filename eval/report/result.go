@@ -5,9 +5,9 @@ const Schema = "ldm-batch/report/v1"
 
 // Result is all of an evaluation. Empty fields are left out of the pages.
 type Result struct {
-	Schema string `json:"schema"` // [Schema]; JSON sets it
-	Name   string `json:"name"`   // of the run
-	When   string `json:"when,omitempty"`
+	Schema string `json:"schema"`         // [Schema]; JSON sets it
+	Name   string `json:"name"`           // of the run
+	When   string `json:"when,omitempty"` // best in RFC 3339
 
 	Scores    []Score   `json:"scores"` // the first is the headline
 	Generated Set       `json:"generated"`
@@ -44,6 +44,8 @@ type Score struct {
 	GeneratedRows int64 `json:"generated_rows"` // that this score saw
 	ReferenceRows int64 `json:"reference_rows,omitempty"`
 
+	Ranks *Ranks `json:"ranks,omitempty"`
+
 	Notes []string `json:"notes,omitempty"` // "100 subsets of 1000 rows, seed 2020"
 }
 
@@ -57,6 +59,14 @@ type Interval struct {
 type Spread struct {
 	SD Number `json:"sd"`
 	Of string `json:"of"` // "10 splits", "100 subsets"
+}
+
+// Ranks are the effective ranks of the covariances that a Fréchet distance is made of. Below the number of features a covariance is
+// singular: there are directions of which its set says nothing.
+type Ranks struct {
+	Generated int `json:"generated"`
+	Reference int `json:"reference"`
+	Features  int `json:"features"`
 }
 
 // Set is one side of the comparison.
@@ -149,8 +159,9 @@ type Run struct {
 	When      string  `json:"when,omitempty"`
 	Protocol  string  `json:"protocol"`
 	Extractor string  `json:"extractor"` // name and the first digits of the hash
-	Reference string  `json:"reference"` // path or hash
-	Rows      int64   `json:"rows"`
+	Generated string  `json:"generated,omitempty"`
+	Reference string  `json:"reference"` // path
+	Rows      int64   `json:"rows"`      // generated
 	Scores    []Score `json:"scores"`
 	Differs   string  `json:"differs,omitempty"` // why its scores must not be compared with this result's
 }

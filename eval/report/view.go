@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // view is a result in words, as both kinds of pages show it.
@@ -16,10 +17,13 @@ type view struct {
 	Headline            *headline
 	Scores              *table
 	Samples, References thumbs
+	ClassesText         string
 	Classes             *table
 	Pairs, Neighbours   couples
 	ProjectionText      string
+	HistoryText         string
 	History, Facts      *table
+	FailedText          string
 	Failed, Timings     *table
 }
 
@@ -73,27 +77,25 @@ func viewOf(r *Result) *view {
 		v.Subtitle += fmt.Sprintf(" against %s", count(r.Reference.Rows))
 	}
 	if r.When != "" {
-		v.Subtitle += ", " + r.When
+		v.Subtitle += ", " + when(r.When)
 	}
 	if len(r.Scores) > 0 {
 		s := r.Scores[0]
 		m := MetricOf(s.Metric)
-		v.Headline = &headline{Value: m.format(s.Value), Label: s.Label, Generated: count(s.GeneratedRows), Meaning: m.Meaning, Better: "Higher is better."}
+		v.Headline = &headline{Value: m.Text(s.Value), Label: s.Label, Generated: count(s.GeneratedRows), Meaning: m.Meaning, Better: "Higher is better."}
 		if m.Lower {
 			v.Headline.Better = "Lower is better."
 		}
 		if m.Meaning == "" {
 			v.Headline.Better = ""
 		}
-		if s.Interval != nil {
-			v.Headline.Interval = m.format(s.Interval.Low) + " to " + m.format(s.Interval.High)
-		}
+		v.Headline.Interval = m.interval(s.Interval)
 		if s.ReferenceRows > 0 {
 			v.Headline.Reference = count(s.ReferenceRows)
 		}
 		v.Scores = scoreTable(r.Scores)
 	}
-	v.Classes = classTable(r.Classes)
+	v.Classes, v.ClassesText = classTable(r.Classes), "The farthest from the reference first."
 	v.Pairs = couples{Title: "Pairs", Text: "Generated left, reference right; the worst first."}
 	for _, p := range r.Pairs {
 		var words []string
@@ -113,12 +115,16 @@ func viewOf(r *Result) *view {
 	if p := r.Projection; p != nil && len(p.Generated.X)+len(p.Reference.X) > 0 {
 		v.ProjectionText = fmt.Sprintf("The first two principal components of the features, %.1f %% and %.1f %% of the variance. Generated pictures are circles, reference pictures are crosses.", 100*float64(p.Explained[0]), 100*float64(p.Explained[1]))
 	}
-	v.History = historyTable(r)
+	v.History, v.HistoryText = historyTable(r), historyText(r)
 	v.Facts = factTable(r)
 	if len(r.Failed) > 0 {
 		v.Failed = &table{Caption: "Failed rows", Head: []column{{"row", false}, {"set", false}, {"reason", false}}}
 		for _, f := range r.Failed {
 			v.Failed.Rows = append(v.Failed.Rows, []string{f.ID, f.Set, f.Reason})
+		}
+		v.FailedText = "They took no part in any score."
+		if all := r.Generated.Failed + r.Reference.Failed; all > int64(len(r.Failed)) {
+			v.FailedText += fmt.Sprintf(" These are %s of %s.", count(int64(len(r.Failed))), count(all))
 		}
 	}
 	if len(r.Timings) > 0 {
@@ -131,7 +137,7 @@ func viewOf(r *Result) *view {
 }
 
 func scoreTable(scores []Score) *table {
-	t := &table{Caption: "Scores", Head: []column{{"score", false}, {"value", true}, {"standard error", true}, {"without bias", true}, {"extrapolated", true}, {"generated", true}, {"reference", true}, {"better", false}, {"notes", false}}}
+	t := &table{Caption: "Scores", Head: []column{{"score", false}, {"value", true}, {"interval of 95 %", true}, {"standard error", true}, {"without bias", true}, {"extrapolated", true}, {"generated", true}, {"reference", true}, {"better", false}, {"notes", false}}}
 	for _, s := range scores {
 		m := MetricOf(s.Metric)
 		better := "higher"
@@ -143,9 +149,12 @@ func scoreTable(scores []Score) *table {
 		}
 		notes := slices.Clone(s.Notes)
 		if s.Spread != nil {
-			notes = append(notes, fmt.Sprintf("standard deviation %s over %s", m.format(s.Spread.SD), s.Spread.Of))
+			notes = append(notes, fmt.Sprintf("standard deviation %s over %s", m.Text(s.Spread.SD), s.Spread.Of))
 		}
-		t.Rows = append(t.Rows, []string{s.Label, m.format(s.Value), m.optional(s.StandardError), m.optional(s.Corrected), m.optional(s.Extrapolated), some(s.GeneratedRows), some(s.ReferenceRows), better, strings.Join(notes, "; ")})
+		if k := s.Ranks; k != nil {
+			notes = append(notes, fmt.Sprintf("effective rank %s of the generated and %s of the reference, by %s features", count(int64(k.Generated)), count(int64(k.Reference)), count(int64(k.Features))))
+		}
+		t.Rows = append(t.Rows, []string{s.Label, m.Text(s.Value), m.interval(s.Interval), m.optional(s.StandardError), m.optional(s.Corrected), m.optional(s.Extrapolated), some(s.GeneratedRows), some(s.ReferenceRows), better, strings.Join(notes, "; ")})
 	}
 	return t.pruned()
 }
@@ -168,37 +177,13 @@ func classTable(classes []Class) *table {
 	t := &table{Caption: "Classes", Head: []column{{"class", false}, {"name", false}, {"distance from its class", true}, {"from the whole reference", true}, {"accuracy", true}, {"generated", true}, {"reference", true}}}
 	d, a := MetricOf("fd"), MetricOf("accuracy")
 	for _, c := range sorted {
-		t.Rows = append(t.Rows, []string{strconv.FormatInt(c.Label, 10), c.Name, d.optional(c.ToClass), d.optional(c.ToAll), a.optional(c.Accuracy), count(c.GeneratedRows), count(c.ReferenceRows)})
+		label, name := strconv.FormatInt(c.Label, 10), c.Name
+		if name == label { // classes that have no names
+			name = ""
+		}
+		t.Rows = append(t.Rows, []string{label, name, d.optional(c.ToClass), d.optional(c.ToAll), a.optional(c.Accuracy), count(c.GeneratedRows), count(c.ReferenceRows)})
 	}
 	return t.pruned()
-}
-
-func historyTable(r *Result) *table {
-	if len(r.History) == 0 || len(r.Scores) == 0 {
-		return nil
-	}
-	t := &table{Caption: "History", Head: []column{{"run", false}, {"when", false}, {"rows", true}}}
-	for _, s := range r.Scores {
-		t.Head = append(t.Head, column{s.Label, true})
-	}
-	t.Head = append(t.Head, column{"comparable", false})
-	for _, run := range append(slices.Clone(r.History), Run{Name: cmp.Or(r.Name, "Evaluation") + " (this run)", When: r.When, Rows: r.Generated.Rows, Scores: r.Scores}) {
-		row := []string{run.Name, run.When, count(run.Rows)}
-		for _, s := range r.Scores {
-			text := ""
-			if i := slices.IndexFunc(run.Scores, func(o Score) bool { return o.Metric == s.Metric && o.Label == s.Label }); i >= 0 {
-				text = MetricOf(s.Metric).format(run.Scores[i].Value)
-			}
-			row = append(row, text)
-		}
-		if run.Differs == "" {
-			row = append(row, "yes")
-		} else {
-			row = append(row, "no: "+run.Differs)
-		}
-		t.Rows = append(t.Rows, row)
-	}
-	return t
 }
 
 func factTable(r *Result) *table {
@@ -250,8 +235,8 @@ func (t *table) pruned() *table {
 	return t
 }
 
-// format is a value as people read it.
-func (m Metric) format(n Number) string {
+// Text is a value as people read it, with its unit.
+func (m Metric) Text(n Number) string {
 	v := float64(n)
 	switch {
 	case math.IsNaN(v):
@@ -268,7 +253,23 @@ func (m Metric) optional(n *Number) string {
 	if n == nil {
 		return ""
 	}
-	return m.format(*n)
+	return m.Text(*n)
+}
+
+func (m Metric) interval(i *Interval) string {
+	if i == nil {
+		return ""
+	}
+	return m.Text(i.Low) + " to " + m.Text(i.High)
+}
+
+// when is a time as people read it; what is no time in RFC 3339 stays as it is.
+func when(s string) string {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return s
+	}
+	return t.UTC().Format("2006-01-02 15:04 UTC")
 }
 
 // count is n with commas between thousands.

@@ -12,12 +12,19 @@ import (
 type Chart struct {
 	Title  string
 	Series []Series
+	Whole  bool // X are whole numbers, and only those are written at the axis
 }
 
-// Series are points joined by a line, in order of X; of many the means of neighbours are drawn. Values that are not finite leave a gap.
+// Series are points joined by a line, in order of X; of many that are not marked the means of neighbours are drawn. Values that are
+// not finite leave a gap.
 type Series struct {
 	Name string
 	X, Y []float64
+
+	Marked    bool      // every point is marked
+	Loose     bool      // points are marked as holes and not joined
+	Low, High []float64 // intervals of marked points, NaN where there is none; nil for none at all
+	Labels    []string  // what marked points are called when they are pointed at; nil for nothing
 }
 
 // Size of a chart in its own units, and the room for its axes.
@@ -32,12 +39,19 @@ const (
 func (c Chart) SVG() template.HTML {
 	var lines []Series
 	x0, x1, y0, y1 := math.Inf(1), math.Inf(-1), math.Inf(1), math.Inf(-1)
+	aside := 0.0
 	for _, s := range c.Series {
 		s = s.thinned()
 		for i, y := range s.Y {
 			if finite(y) {
 				x0, x1, y0, y1 = min(x0, s.X[i]), max(x1, s.X[i]), min(y0, y), max(y1, y)
+				if low, high, ok := s.interval(i); ok {
+					y0, y1 = min(y0, low), max(y1, high)
+				}
 			}
+		}
+		if s.Marked || s.Loose {
+			aside = 0.3
 		}
 		lines = append(lines, s)
 	}
@@ -54,6 +68,7 @@ func (c Chart) SVG() template.HTML {
 	if x0 == x1 {
 		x0, x1 = x0-1, x1+1
 	}
+	x0, x1 = x0-aside, x1+aside // marks shall not lie on the edges
 	px := func(x float64) float64 { return marginLeft + (x-x0)/(x1-x0)*(chartW-marginLeft-marginRight) }
 	py := func(y float64) float64 {
 		if logarithmic {
@@ -71,11 +86,15 @@ func (c Chart) SVG() template.HTML {
 		fmt.Fprintf(&b, `<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`,
 			marginLeft, chartW-marginRight, py(v), py(v), marginLeft-6, py(v)+4, short(v))
 	}
-	for _, x := range ticks(x0, x1, 5, false) {
+	for _, x := range ticks(x0, x1, 5, c.Whole) {
 		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, px(x), chartH-6, short(x))
 	}
 	for k, s := range lines {
 		pen := false
+		if s.Loose {
+			s.marks(&b, k, px, py)
+			continue
+		}
 		fmt.Fprintf(&b, `<path class="line s%d" d="`, k%4)
 		for i, y := range s.Y {
 			if !finite(y) || logarithmic && y <= 0 {
@@ -87,9 +106,39 @@ func (c Chart) SVG() template.HTML {
 			pen = true
 		}
 		b.WriteString(`"/>`)
+		if s.Marked {
+			s.marks(&b, k, px, py)
+		}
 	}
 	b.WriteString("</svg>")
 	return template.HTML(b.String())
+}
+
+// interval is that of point i.
+func (s Series) interval(i int) (low, high float64, ok bool) {
+	if s.Low == nil || !finite(s.Low[i]) || !finite(s.High[i]) {
+		return 0, 0, false
+	}
+	return s.Low[i], s.High[i], true
+}
+
+// marks draws the points of series k with their intervals.
+func (s Series) marks(b *strings.Builder, k int, px, py func(float64) float64) {
+	kind := map[bool]string{false: "dot", true: "hole"}[s.Loose]
+	for i, y := range s.Y {
+		if !finite(y) {
+			continue
+		}
+		x := px(s.X[i])
+		fmt.Fprintf(b, `<g class="%s s%d">`, kind, k%4)
+		if s.Labels != nil {
+			fmt.Fprintf(b, "<title>%s</title>", template.HTMLEscapeString(s.Labels[i]))
+		}
+		if low, high, ok := s.interval(i); ok {
+			fmt.Fprintf(b, `<path d="M%.1f %.1fV%.1fm-4 0h8M%.1f %.1fh8"/>`, x, py(low), py(high), x-4, py(low))
+		}
+		fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="%s"/></g>`, x, py(y), map[bool]string{false: "1.6", true: "3.2"}[s.Loose])
+	}
 }
 
 // describe is the chart for those who do not see it: where every series begins and ends.
@@ -113,8 +162,9 @@ func (c Chart) describe() string {
 // thinned is the series with at most as many points as can be drawn, each the mean of neighbours.
 func (s Series) thinned() Series {
 	n := min(len(s.X), len(s.Y))
-	if n <= drawn {
-		return Series{Name: s.Name, X: s.X[:n], Y: s.Y[:n]}
+	if n <= drawn || s.Marked || s.Loose {
+		s.X, s.Y = s.X[:n], s.Y[:n]
+		return s
 	}
 	out := Series{Name: s.Name}
 	for k := range drawn {
@@ -142,8 +192,8 @@ func btoi(b bool) int {
 	return 0
 }
 
-// ticks are about n round numbers from a to b; of a logarithmic axis whole decades where there are two.
-func ticks(a, b float64, n int, logarithmic bool) (list []float64) {
+// ticks are about n round numbers from a to b, with whole only whole ones: of a logarithmic axis those are decades.
+func ticks(a, b float64, n int, whole bool) (list []float64) {
 	step := math.Pow(10, math.Floor(math.Log10((b-a)/float64(n))))
 	for _, f := range []float64{1, 2, 5, 10} {
 		if (b-a)/(f*step) <= float64(n) {
@@ -151,7 +201,7 @@ func ticks(a, b float64, n int, logarithmic bool) (list []float64) {
 			break
 		}
 	}
-	if logarithmic && step < 1 {
+	if whole && step < 1 {
 		step = 1
 	}
 	for k := math.Ceil(a/step - 1e-9); k*step <= b+1e-9*step; k++ {

@@ -24,6 +24,9 @@ func TestChart(t *testing.T) {
 		{"decades", Chart{Series: []Series{{Name: "a", X: []float64{0, 1}, Y: []float64{1e-2, 100}}}}, []string{">0.01<", ">1<", ">100<"}},
 		{"one point", Chart{Series: []Series{{Name: "a", X: []float64{5}, Y: []float64{0}}}}, []string{"<path"}},
 		{"hostile", Chart{Title: `"><script>`, Series: []Series{{Name: "a", X: []float64{0, 1}, Y: []float64{0, 1}}}}, []string{"&#34;&gt;&lt;script&gt;"}},
+		{"marks", Chart{Whole: true, Series: []Series{{Name: "a", Marked: true, X: []float64{1, 2}, Y: []float64{1, 2}, Low: []float64{0.5, nan}, High: []float64{1.5, nan}, Labels: []string{"<one>", "two"}}}},
+			[]string{">1</text>", ">2</text>", "<title>&lt;one&gt;</title><path", "<title>two</title><circle", `class="dot s0"`, ">0.5</text>"}},
+		{"loose", Chart{Whole: true, Series: []Series{{Name: "a", Loose: true, X: []float64{1, 3}, Y: []float64{1, 2}}}}, []string{`class="hole s0"><circle`}},
 		{"long", Chart{Series: []Series{long}}, []string{"<path"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -35,6 +38,12 @@ func TestChart(t *testing.T) {
 				if !strings.Contains(svg, w) {
 					t.Errorf("lacks %q: %s", w, svg)
 				}
+			}
+			if strings.Contains(svg, "line s0") == (c.name == "loose") && svg != "" {
+				t.Error("points are joined, or are not")
+			}
+			if c.chart.Whole && strings.Contains(svg, `text-anchor="middle">1.5<`) {
+				t.Error("an axis of whole numbers has another")
 			}
 			if len(svg) > 6000 || strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") {
 				t.Errorf("%d bytes: %.300s", len(svg), svg)
