@@ -56,11 +56,7 @@ func (t *Trainer) addLoss(list *[]*weights.Tensor, add func(name string, shape [
 		}
 	}
 	if t.net.perceptual {
-		frozen, err := t.perceptual.Tensors()
-		if err != nil {
-			return fmt.Errorf("checkpoint: %w", err)
-		}
-		*list = append(*list, frozen...)
+		*list = append(*list, t.perceptual.Tensors()...)
 	}
 	if t.net.discriminator == nil {
 		return nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ldm-batch/ldm-batch/eval/extract"
 	"github.com/ldm-batch/ldm-batch/eval/report"
+	"github.com/ldm-batch/ldm-batch/internal/nn/classifier"
 )
 
 // AccuracyMetric is the share of generated rows that a classifier puts into the class of their label.
@@ -41,7 +42,7 @@ func classify(s *Set, tap extract.Tap) (tally, error) {
 		}
 		n++
 		t.rows[label]++
-		if int64(slices.Index(logits, slices.Max(logits))) == label {
+		if int64(classifier.Largest(logits)) == label {
 			t.right[label]++
 		}
 		return nil

@@ -26,7 +26,7 @@ type Model struct {
 	EMA      bool     // the U-Net's weights are their moving average
 	Warnings []string // of configuration and file
 
-	tensors map[string]*weights.Tensor
+	tensors weights.Map
 }
 
 // Options select what of a model file is bound.
@@ -158,11 +158,7 @@ func (m *Model) bind(f *weights.File, want []ir.Param, o weights.BindOptions) er
 	if err != nil {
 		return err
 	}
-	m.EMA, m.Warnings = b.EMA, append(m.Warnings, b.Warnings...)
-	m.tensors = make(map[string]*weights.Tensor, len(want))
-	for i, p := range want {
-		m.tensors[o.Prefix+p.Name] = b.Tensors[i]
-	}
+	m.EMA, m.Warnings, m.tensors = b.EMA, append(m.Warnings, b.Warnings...), b.Tensors
 	return nil
 }
 
@@ -233,29 +229,13 @@ func (m *Model) buffers(f *weights.File) error {
 }
 
 // Load converts a weight to float32, row-major in its stored shape, into dst.
-func (m *Model) Load(name string, dst []float32) error {
-	t, ok := m.tensors[name]
-	if !ok {
-		return fmt.Errorf("no weight %s in the model", name)
-	}
-	return t.Float32(dst)
-}
+func (m *Model) Load(name string, dst []float32) error { return m.tensors.Load(name, dst) }
 
 // View returns a weight without a copy where its storage allows it. It is valid while the model file is open.
-func (m *Model) View(name string) ([]float32, bool) {
-	t, ok := m.tensors[name]
-	if !ok {
-		return nil, false
-	}
-	return t.View()
-}
+func (m *Model) View(name string) ([]float32, bool) { return m.tensors.View(name) }
 
 // Release says that a weight will not be read soon, which frees the memory of a mapped model file.
-func (m *Model) Release(name string) {
-	if t, ok := m.tensors[name]; ok {
-		t.Release()
-	}
-}
+func (m *Model) Release(name string) { m.tensors.Release(name) }
 
 // Tensor returns the stored tensor that is bound to a parameter.
 func (m *Model) Tensor(name string) (*weights.Tensor, bool) {

@@ -63,8 +63,8 @@ type BindOptions struct {
 
 // Binding is the tensors of a network.
 type Binding struct {
-	Tensors  []*Tensor // one for each wanted parameter, in the same order
-	EMA      bool      // the moving average was taken
+	Tensors  Map  // by the name of the wanted parameter, behind [BindOptions.Prefix]
+	EMA      bool // the moving average was taken
 	Warnings []string
 	Unused   int // tensors of the file that were not bound
 }
@@ -107,7 +107,7 @@ func abridge(names []string) string {
 // Bind finds every wanted parameter in the file. The error is a [*MismatchError] of class exitcode.Data when names or
 // shapes differ in any way that opt does not allow.
 func Bind(f *File, want []Param, opt BindOptions) (*Binding, error) {
-	b := &Binding{Tensors: make([]*Tensor, len(want))}
+	b := &Binding{Tensors: make(Map, len(want))}
 	names, shadows := make([]string, len(want)), make([]string, len(want))
 	for i, p := range want {
 		names[i] = opt.Prefix + p.Name
@@ -137,7 +137,7 @@ func Bind(f *File, want []Param, opt BindOptions) (*Binding, error) {
 		case !slices.Equal(t.Shape, p.Shape):
 			bad.Shape = append(bad.Shape, fmt.Sprintf("%s: %v, want %v", name, t.Shape, p.Shape))
 		default:
-			b.Tensors[i] = t
+			b.Tensors[names[i]] = t
 		}
 	}
 	// A raw selection leaves the shadows of its own parameters unused, which is not unexpected either.
@@ -158,11 +158,7 @@ func Bind(f *File, want []Param, opt BindOptions) (*Binding, error) {
 		}
 	}
 	if len(bad.Missing)+len(bad.Extra)+len(bad.Shape) > 0 {
-		err := exitcode.With(exitcode.Data, &bad)
-		if f.path != "" {
-			return nil, fmt.Errorf("model file %s: %w", f.path, err)
-		}
-		return nil, err
+		return nil, f.named(exitcode.With(exitcode.Data, &bad))
 	}
 	b.Unused = len(f.tensors) - len(want)
 	return b, nil

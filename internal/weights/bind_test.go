@@ -103,13 +103,14 @@ func TestBind(t *testing.T) {
 			if b.EMA != c.ema || len(b.Warnings) != c.warnings || b.Unused != len(c.file)-len(c.want) || len(b.Tensors) != len(c.want) {
 				t.Errorf("%+v", b)
 			}
-			for i, x := range b.Tensors {
-				name := c.opt.Prefix + c.want[i].Name
+			for _, p := range c.want {
+				name := c.opt.Prefix + p.Name
+				x, ok := b.Tensors[name]
 				if c.ema {
 					name, _ = weights.EMAName(name)
 				}
-				if x.Name != name {
-					t.Errorf("%s is bound to %s", name, x.Name)
+				if !ok || x.Name != name {
+					t.Errorf("%s%s is bound to %v, want %s", c.opt.Prefix, p.Name, x, name)
 				}
 			}
 		})

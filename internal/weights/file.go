@@ -160,6 +160,38 @@ func (f *File) Lookup(name string) (*Tensor, bool) {
 	return t, ok
 }
 
+// Entry finds a tensor of a number of elements by its full name. Errors name the file and are of class exitcode.Data.
+func (f *File) Entry(name string, elems int) (*Tensor, error) {
+	t, ok := f.byName[name]
+	if !ok {
+		return nil, f.named(exitcode.Errorf(exitcode.Data, "no entry %s", name))
+	}
+	if t.NumElements() != elems {
+		return nil, f.named(exitcode.Errorf(exitcode.Data, "%s has shape %v, want %d values", name, t.Shape, elems))
+	}
+	return t, nil
+}
+
+// Read converts a tensor to float32, row-major, into dst, which must have its number of elements; see [File.Entry].
+func (f *File) Read(name string, dst []float32) error {
+	t, err := f.Entry(name, len(dst))
+	if err != nil {
+		return err
+	}
+	if err := t.Float32(dst); err != nil {
+		return f.named(err)
+	}
+	return nil
+}
+
+// named says which file an error is about.
+func (f *File) named(err error) error {
+	if f.path == "" {
+		return err
+	}
+	return fmt.Errorf("model file %s: %w", f.path, err)
+}
+
 // Metadata is what the file says about itself: the metadata of safetensors, or the numbers and short strings beside a
 // checkpoint's state dict ("epoch", "global_step", "pytorch-lightning_version"). The map is not to be changed.
 func (f *File) Metadata() map[string]string { return f.meta }

@@ -65,7 +65,7 @@ type Model struct {
 	SHA256, Path string
 
 	file    *weights.File
-	tensors map[string]*weights.Tensor
+	tensors weights.Map
 	graph   graphDef // instead of tensors, for a TensorFlow graph
 }
 
@@ -137,11 +137,7 @@ func Bind(f *weights.File) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{tensors: make(map[string]*weights.Tensor, len(want))}
-	for i, p := range want {
-		m.tensors[p.Name] = b.Tensors[i]
-	}
-	return m, nil
+	return &Model{tensors: b.Tensors}, nil
 }
 
 // Close closes the file of a model that came from [Open].
@@ -171,11 +167,7 @@ func (m *Model) Load(name string, dst []float32) error {
 func (m *Model) View(string) ([]float32, bool) { return nil, false }
 
 // Release says that a weight will not be read soon.
-func (m *Model) Release(name string) {
-	if t, ok := m.tensors[name]; ok {
-		t.Release()
-	}
-}
+func (m *Model) Release(name string) { m.tensors.Release(name) }
 
 // values is a parameter of the graph before it is rounded. With the normalisation y = (x - mean) * s + beta, where
 // s = gamma/sqrt(var+eps), a layer's weight is w*s and its bias beta - mean*s.

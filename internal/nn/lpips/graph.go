@@ -13,12 +13,6 @@ const eps = 1e-10
 // MinSize is the least height and width of images: four times they are halved.
 const MinSize = 16
 
-// The scaling layer turns images in [-1,1] into what VGG16 was trained on.
-var (
-	shift = []float32{-.030, -.088, -.188}
-	scale = []float32{.458, .448, .450}
-)
-
 // part is a slice of VGG16 whose output is compared. Convolutions have the numbers of the whole network; all slices but the first
 // begin with a maximum over 2x2 pixels.
 type part struct {
@@ -40,6 +34,9 @@ const (
 	shiftKey = "scaling_layer.shift"
 	scaleKey = "scaling_layer.scale"
 )
+
+// constants are the entries of the scaling layer, which turns images in [-1,1] into what VGG16 was trained on. Files need not have them.
+var constants = map[string][]float32{shiftKey: {-.030, -.088, -.188}, scaleKey: {.458, .448, .450}}
 
 // Keys lists the state dict in the order in which it is saved, with a prefix before every name.
 func Keys(prefix string) []ir.Param {

@@ -15,7 +15,7 @@ type Model struct {
 	Files []File // that it came from, when opened by [Open]
 
 	prefix  string
-	tensors map[string]*weights.Tensor // by the names of [Keys] without prefix; the scaling layer is not in it
+	tensors weights.Map // by the names of [Keys]
 	open    []*weights.File
 }
 
@@ -64,28 +64,31 @@ var prefixes = []string{"", "loss.perceptual_loss.", "perceptual_loss.", "first_
 
 // Bind takes the weights of open files; see [Open].
 func Bind(files ...*weights.File) (*Model, error) {
-	m := &Model{tensors: map[string]*weights.Tensor{}}
+	m := &Model{tensors: weights.Map{}}
 	var bad weights.MismatchError
 	for _, k := range Keys("") {
 		t := find(files, k.Name)
-		switch {
-		case k.Name == shiftKey || k.Name == scaleKey:
-			if t == nil {
-				continue
+		switch want := constants[k.Name]; {
+		case want != nil:
+			if t != nil {
+				v, err := t.Values()
+				if err != nil {
+					return nil, err
+				}
+				if !slices.Equal(v, want) {
+					return nil, exitcode.Errorf(exitcode.Data, "perceptual distance: %s is %v, want %v", k.Name, v, want)
+				}
 			}
-			v, err := t.Values()
-			if err != nil {
+			var err error
+			if m.tensors[k.Name], err = tensor.FromFloat32(k.Name, k.Shape, want); err != nil {
 				return nil, err
-			}
-			if !slices.Equal(v, constant(k.Name)) {
-				return nil, exitcode.Errorf(exitcode.Data, "perceptual distance: %s is %v, want %v", k.Name, v, constant(k.Name))
 			}
 		case t == nil:
 			bad.Missing = append(bad.Missing, strings.Join(names(k.Name), " or "))
 		case !slices.Equal(t.Shape, k.Shape):
 			bad.Shape = append(bad.Shape, fmt.Sprintf("%s: %v, want %v", t.Name, t.Shape, k.Shape))
 		default:
-			m.tensors[k.Name] = t
+			m.tensors[k.Name] = t.Renamed(k.Name)
 		}
 	}
 	if len(bad.Missing)+len(bad.Shape) > 0 {
@@ -116,19 +119,9 @@ func find(files []*weights.File, key string) *weights.Tensor {
 	return nil
 }
 
-func constant(key string) []float32 {
-	switch key {
-	case shiftKey:
-		return shift
-	case scaleKey:
-		return scale
-	}
-	return nil
-}
-
 // Prefixed is the same weights under names with a prefix, for graphs that use one. It needs no Close of its own.
 func (m *Model) Prefixed(prefix string) *Model {
-	return &Model{Files: m.Files, prefix: prefix, tensors: m.tensors}
+	return &Model{Files: m.Files, prefix: prefix + m.prefix, tensors: m.tensors.Prefixed(prefix)}
 }
 
 // Close closes the files of a model that came from [Open].
@@ -144,54 +137,19 @@ func (m *Model) Close() error {
 }
 
 // Tensors lists the state dict as it is saved; see [Keys]. The scaling layer is part of it.
-func (m *Model) Tensors() ([]*weights.Tensor, error) {
+func (m *Model) Tensors() []*weights.Tensor {
 	var list []*weights.Tensor
-	for _, k := range Keys("") {
-		t := m.tensors[k.Name]
-		if v := constant(k.Name); v != nil {
-			var err error
-			if t, err = tensor.FromFloat32(k.Name, k.Shape, v); err != nil {
-				return nil, err
-			}
-		}
-		list = append(list, t.Renamed(m.prefix+k.Name))
+	for _, k := range Keys(m.prefix) {
+		list = append(list, m.tensors[k.Name])
 	}
-	return list, nil
+	return list
 }
 
 // Load writes a weight into dst.
-func (m *Model) Load(name string, dst []float32) error {
-	key, ok := strings.CutPrefix(name, m.prefix)
-	if v := constant(key); ok && v != nil {
-		if len(dst) != len(v) {
-			return fmt.Errorf("weight %s has %d values, want %d", name, len(v), len(dst))
-		}
-		copy(dst, v)
-		return nil
-	}
-	t, bound := m.tensors[key]
-	if !ok || !bound {
-		return fmt.Errorf("no weight %s in the perceptual distance", name)
-	}
-	return t.Float32(dst)
-}
+func (m *Model) Load(name string, dst []float32) error { return m.tensors.Load(name, dst) }
 
 // View returns a weight without a copy where its storage allows it.
-func (m *Model) View(name string) ([]float32, bool) {
-	key, ok := strings.CutPrefix(name, m.prefix)
-	if v := constant(key); ok && v != nil {
-		return slices.Clone(v), true
-	}
-	t, bound := m.tensors[key]
-	if !ok || !bound {
-		return nil, false
-	}
-	return t.View()
-}
+func (m *Model) View(name string) ([]float32, bool) { return m.tensors.View(name) }
 
 // Release says that a weight will not be read soon.
-func (m *Model) Release(name string) {
-	if key, ok := strings.CutPrefix(name, m.prefix); ok && m.tensors[key] != nil {
-		m.tensors[key].Release()
-	}
-}
+func (m *Model) Release(name string) { m.tensors.Release(name) }

@@ -171,7 +171,7 @@ func TestSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, kind := range []Kind{NormWeight, NormBias, Weight, Zero, Weight, Bias} {
-		x := b.Tensors[i]
+		x := b.Tensors[keys[i].Name]
 		want := make([]float32, x.NumElements())
 		Fill(want, "case/"+keys[i].Name, kind, keys[i].Shape, 0.7)
 		got, err := x.Values()
@@ -179,7 +179,7 @@ func TestSource(t *testing.T) {
 			t.Errorf("%s: %v, want %v (%v)", x.Name, got, want, err)
 		}
 	}
-	if b.Tensors[3].DType != weights.I64 {
+	if b.Tensors[keys[3].Name].DType != weights.I64 {
 		t.Error("a counter is not an integer")
 	}
 }
