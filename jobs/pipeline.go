@@ -235,7 +235,7 @@ func (p *pipeline) write(ctx context.Context, gate *gate, ordered <-chan *item) 
 				}
 				if it.failed() {
 					p.failed++
-					p.progress.rowFailed(it.row.Error)
+					p.progress.RowFailed(it.row.Error)
 					if p.failed > p.budget {
 						return exitcode.Errorf(exitcode.Data, "%d rows have failed, more than limits.max_bad_rows allows (%d); the last: %s", p.failed, p.budget, it.row.Error)
 					}
@@ -249,14 +249,14 @@ func (p *pipeline) write(ctx context.Context, gate *gate, ordered <-chan *item) 
 				p.beside.since(&p.beside.write, start)
 				gate.leave(it.cost)
 				p.written++
-				p.progress.rowDone()
+				p.progress.RowDone()
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		p.progress.partDone(entry)
+		p.progress.PartDone(entry)
 	}
 	return nil
 }

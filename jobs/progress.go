@@ -40,7 +40,8 @@ func NewLogProgress(log *slog.Logger) *Progress {
 	return &Progress{log: log, every: 30 * time.Second}
 }
 
-func (p *Progress) begin(total int64) {
+// Begin starts the count of a run that has total rows to do.
+func (p *Progress) Begin(total int64) {
 	if p == nil {
 		return
 	}
@@ -50,7 +51,8 @@ func (p *Progress) begin(total int64) {
 	p.last = p.start
 }
 
-func (p *Progress) rowDone() {
+// RowDone counts a row that is written, failed or not.
+func (p *Progress) RowDone() {
 	if p == nil {
 		return
 	}
@@ -63,7 +65,8 @@ func (p *Progress) rowDone() {
 	}
 }
 
-func (p *Progress) rowFailed(msg string) {
+// RowFailed counts a row that failed, and says why of the first ones.
+func (p *Progress) RowFailed(msg string) {
 	if p == nil {
 		return
 	}
@@ -79,7 +82,8 @@ func (p *Progress) rowFailed(msg string) {
 	}
 }
 
-func (p *Progress) partDone(e commit.Entry) {
+// PartDone tells of a part that is written.
+func (p *Progress) PartDone(e commit.Entry) {
 	if p == nil || p.log == nil {
 		return
 	}
@@ -88,8 +92,8 @@ func (p *Progress) partDone(e commit.Entry) {
 	p.log.Debug("part written", "part", e.Part, "rows", e.Rows, "failed", e.Failed, "bytes", e.Bytes)
 }
 
-// end clears the line.
-func (p *Progress) end() {
+// End clears the line.
+func (p *Progress) End() {
 	if p == nil {
 		return
 	}

@@ -68,7 +68,7 @@ func (p *Prepared) run(ctx context.Context, o RunOptions, r *Result, started tim
 	}
 	if len(pending) > 0 {
 		err = pipe.run(ctx)
-		o.Progress.end()
+		o.Progress.End()
 	}
 	p.totals(folder, r)
 	r.PartsDone = len(pending) - len(folder.Pending())
@@ -112,7 +112,7 @@ func (p *Prepared) pipeline(folder *commit.Folder, progress *Progress) (*pipelin
 			pipe.failed += e.Failed
 		}
 	}
-	progress.begin(todo)
+	progress.Begin(todo)
 	return pipe, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ldm-batch/ldm-batch/io/dataset"
@@ -106,23 +105,10 @@ func (s *datasetSource) read(ctx context.Context, from, to int64) iter.Seq2[*ite
 	}
 }
 
-// where says where a row lies, for messages: "a.tar: x.png", or "a.parquet row group 0 row 3 (id)".
-func (s *datasetSource) where(r dataset.Row) string {
-	f := &s.files[r.File]
-	if f.Pictures {
-		return f.Name + ": " + strings.TrimPrefix(r.ID, f.Name+"/")
-	}
-	at := fmt.Sprintf("%s row group %d row %d", f.Name, r.RowGroup, r.RowInGroup)
-	if r.ID != fmt.Sprintf("%s#%d", f.Name, r.RowInFile) { // of a column
-		at += " (" + r.ID + ")"
-	}
-	return at
-}
-
 func (s *datasetSource) item(r dataset.Row) *item {
 	it := &item{
 		row:    part.Row{ID: r.ID, Label: r.Label, HasLabel: s.features.Label != "" && r.LabelErr == nil},
-		where:  s.where(r),
+		where:  s.files[r.File].Where(r),
 		raw:    r.Image,
 		number: r.Index,
 		given:  given{images: r.Images, values: r.Values},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/parquet-go/parquet-go/format"
@@ -46,6 +47,18 @@ type FileInfo struct {
 	RowGroups    int
 	Partitions   []Partition
 	Pictures     bool // rows are the pictures of a folder or an archive, and their ids the names of those
+}
+
+// Where says where a row of the file lies, for messages: "a.tar: x.png", or "a.parquet row group 0 row 3 (id)".
+func (f *FileInfo) Where(r Row) string {
+	if f.Pictures {
+		return f.Name + ": " + strings.TrimPrefix(r.ID, f.Name+"/")
+	}
+	at := fmt.Sprintf("%s row group %d row %d", f.Name, r.RowGroup, r.RowInGroup)
+	if r.ID != fmt.Sprintf("%s#%d", f.Name, r.RowInFile) { // of a column
+		at += " (" + r.ID + ")"
+	}
+	return at
 }
 
 // Location is where a row lies.

@@ -24,6 +24,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/io/picture"
 	"github.com/ldm-batch/ldm-batch/io/preprocess"
 	"github.com/ldm-batch/ldm-batch/io/resize"
+	"github.com/ldm-batch/ldm-batch/jobs"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
 )
 
@@ -58,18 +59,17 @@ func (it *item) fail(err error) {
 // runner writes the pending parts.
 type runner struct {
 	*Evaluation
-	folder  *commit.Folder
-	batch   int
-	budget  int64
-	failed  int64
-	written int64
-	todo    int64
-	items   <-chan *item
-	done    []*item // computed, to be written
-	started time.Time
-	logged  time.Time
-	waited  time.Duration
-	busy    time.Duration
+	folder *commit.Folder
+	batch  int
+	budget int64
+	failed int64
+	extra  int // columns of a part beside those of every job
+	items  <-chan *item
+	done   []*item // computed, to be written
+	waited time.Duration
+	busy   time.Duration
+
+	progress *jobs.Progress
 }
 
 func (r *runner) run(ctx context.Context) error {
@@ -107,12 +107,14 @@ func (r *runner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.started, r.logged = time.Now(), time.Now()
 	schema := r.schema()
+	r.extra = len(schema.Extra)
 	for _, i := range r.folder.Pending() {
-		if _, err = r.folder.WritePart(i, schema, func(w *part.Writer) error { return r.fill(ctx, c, w, r.plan.Parts[i].Rows) }); err != nil {
+		var entry commit.Entry
+		if entry, err = r.folder.WritePart(i, schema, func(w *part.Writer) error { return r.fill(ctx, c, w, r.plan.Parts[i].Rows) }); err != nil {
 			break
 		}
+		r.progress.PartDone(entry)
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -176,6 +178,7 @@ func (r *runner) fill(ctx context.Context, c *cook, w *part.Writer, rows int64) 
 		it := r.done[0]
 		r.done = r.done[1:]
 		if it.row.Status != part.OK {
+			r.progress.RowFailed(it.row.Error)
 			if r.failed++; r.failed > r.budget {
 				return exitcode.Errorf(exitcode.Data, "%d rows cannot be used, limits.max_bad_rows allows %d; the last: %s", r.failed, r.budget, it.row.Error)
 			}
@@ -183,12 +186,7 @@ func (r *runner) fill(ctx context.Context, c *cook, w *part.Writer, rows int64) 
 		if err := w.Append(it.row); err != nil {
 			return fmt.Errorf("%s: %w", it.source.where, err)
 		}
-		r.written++
-		if now := time.Now(); now.Sub(r.logged) > 30*time.Second {
-			r.logged = now
-			rate := float64(r.written) / now.Sub(r.started).Seconds()
-			r.log.Info("progress", "done", r.written, "total", r.todo, "rows_per_s", fmt.Sprintf("%.3g", rate), "failed", r.failed)
-		}
+		r.progress.RowDone()
 	}
 	return nil
 }
@@ -234,7 +232,7 @@ func (r *runner) compute(ctx context.Context, c *cook) error {
 		return err
 	}
 	for _, it := range r.done {
-		extra := make([]any, len(r.schema().Extra))
+		extra := make([]any, r.extra)
 		extra[0] = "reference"
 		if it.generated {
 			extra[0] = "generated"

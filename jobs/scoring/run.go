@@ -59,7 +59,7 @@ func (e *Evaluation) run(ctx context.Context, o jobs.RunOptions, r *Result, star
 	if err := e.record.write(s.Output.Path); err != nil {
 		return err
 	}
-	run := &runner{Evaluation: e, folder: folder, batch: s.Compute.Batch}
+	run := &runner{Evaluation: e, folder: folder, batch: s.Compute.Batch, progress: o.Progress}
 	if e.job.Origins["spec.limits.max_bad_rows"] != "" { // else none may fail: scores of fewer pictures are other scores
 		run.budget = s.Limits.MaxBadRows.Rows(e.plan.Rows)
 	}
@@ -70,11 +70,14 @@ func (e *Evaluation) run(ctx context.Context, o jobs.RunOptions, r *Result, star
 			run.failed += entry.Failed
 		}
 	}
-	for _, i := range pending {
-		run.todo += e.plan.Parts[i].Rows
-	}
 	if len(pending) > 0 {
+		todo := int64(0)
+		for _, i := range pending {
+			todo += e.plan.Parts[i].Rows
+		}
+		o.Progress.Begin(todo)
 		err = run.run(ctx)
+		o.Progress.End()
 	}
 	for i := lo; i < hi; i++ {
 		if entry, ok := folder.Entry(i); ok {

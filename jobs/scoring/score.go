@@ -41,7 +41,6 @@ type sideOf struct {
 	failed []report.FailedRow
 	bad    int64
 	sizes  [4]int // least and most height, least and most width
-	classN map[int64]int
 }
 
 // each yields the good rows of the set in order, with their numbers among the good ones.
@@ -72,7 +71,6 @@ func (s *sideOf) each(ctx context.Context, yield func(n int64, r *part.Row) erro
 
 // survey reads everything but features, once.
 func (s *sideOf) survey() error {
-	s.classN = map[int64]int{}
 	for _, p := range s.parts {
 		r, err := part.Open(filepath.Join(s.dir, p.File), part.Expect{Size: p.Bytes, SHA256: p.SHA256})
 		if err != nil {
@@ -93,9 +91,6 @@ func (s *sideOf) survey() error {
 				s.sizes = [4]int{row.Height, row.Height, row.Width, row.Width}
 			}
 			s.sizes = [4]int{min(s.sizes[0], row.Height), max(s.sizes[1], row.Height), min(s.sizes[2], row.Width), max(s.sizes[3], row.Width)}
-			if row.HasLabel {
-				s.classN[row.Label]++
-			}
 			s.ok++
 		}
 		r.Close()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -465,7 +466,12 @@ func TestBadRows(t *testing.T) {
 	if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "limits.max_bad_rows") {
 		t.Errorf("bad rows: %v", err)
 	}
-	res := must(t, job(t, folder, ref, "fid", out, "eval.extractor.path=", "limits.max_bad_rows=2"), jobs.RunOptions{})
+	var told bytes.Buffer
+	progress := jobs.NewLogProgress(slog.New(slog.NewTextHandler(&told, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	res := must(t, job(t, folder, ref, "fid", out, "eval.extractor.path=", "limits.max_bad_rows=2"), jobs.RunOptions{Progress: progress})
+	if text := told.String(); strings.Count(text, "row failed") != 2 || strings.Count(text, "part written") != int(res.PartsDone) || !strings.Contains(text, "1.png") {
+		t.Errorf("told was %s", text)
+	}
 	if res.Failed != 2 || res.OK+res.Failed != res.Rows || !strings.Contains(strings.Join(res.Warnings, " "), "2 rows could not be used") || res.Details[0].GeneratedRows != 5 {
 		t.Errorf("%+v", res)
 	}

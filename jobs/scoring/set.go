@@ -131,7 +131,7 @@ func (t *table) read(ctx context.Context, from, to int64) iter.Seq2[pictureRow, 
 				return
 			}
 			p := pictureRow{id: r.ID, label: r.Label, hasLabel: r.HasLabel && r.LabelErr == nil && r.Label >= 0, raw: r.Image, err: r.Err,
-				where: fmt.Sprintf("%s row group %d row %d", t.files[r.File].Name, r.RowGroup, r.RowInGroup)}
+				where: t.files[r.File].Where(r)}
 			if !yield(p, nil) {
 				return
 			}

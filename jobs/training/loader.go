@@ -117,7 +117,7 @@ func (l *loader) next(ctx context.Context) ([]*example, error) {
 // bad counts a row that cannot be used. The order comes to it once in every epoch.
 func (l *loader) bad(row dataset.Row, err error) error {
 	l.at.Bad++
-	err = fmt.Errorf("%s row group %d row %d (%s): %w", l.ds.Files()[row.File].Name, row.RowGroup, row.RowInGroup, row.ID, err)
+	err = fmt.Errorf("%s: %w", l.ds.Files()[row.File].Where(row), err)
 	if l.at.Bad > l.budget*(l.at.Epoch+1) {
 		return exitcode.Errorf(exitcode.Data, "input: %d rows cannot be used, more than limits.max_bad_rows; the last is %w", l.at.Bad, err)
 	}
