@@ -1,4 +1,4 @@
-// Package models holds the models that come with the program: a first stage and two diffusion models on its latents, trained by
+// Package models holds the models that come with the program: a first stage and three diffusion models on its latents, trained by
 // this program on the pictures that it draws (package demodata), 64x64 pixels in ten classes.
 //
 // Concept: each folder is a model: weights.safetensors (float16), config.yaml as latent-diffusion has it, train.yaml, the job that
@@ -23,14 +23,14 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
 )
 
-//go:embed first-stage class superres
+//go:embed first-stage class superres inpaint
 var files embed.FS
 
 // FirstStage is the autoencoder: 3x64x64 to 4x16x16 (NCHW).
 const FirstStage = "first-stage"
 
 // Names are the models, the first stage first.
-func Names() []string { return []string{FirstStage, "class", "superres"} }
+func Names() []string { return []string{FirstStage, "class", "superres", "inpaint"} }
 
 // Model is one of them.
 type Model struct {
