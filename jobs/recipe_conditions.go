@@ -212,7 +212,7 @@ func (r *layout) wants() wanted { return wanted{values: []string{r.boxes, r.cate
 func (r *layout) from(d *datasetSource) { r.source = d }
 
 func (r *layout) read(_ *kitchen, it *item) error {
-	boxes, err := parseBoxes(r.source.value(it.given.values, r.boxes), r.source.value(it.given.values, r.categories))
+	boxes, err := sample.ParseBoxes(r.source.value(it.given.values, r.boxes), r.source.value(it.given.values, r.categories))
 	if err != nil {
 		return fmt.Errorf("boxes (columns %s and %s): %w", r.boxes, r.categories, err)
 	}
@@ -229,39 +229,6 @@ func (r *layout) read(_ *kitchen, it *item) error {
 func (r *layout) request(q *sample.Request, batch []*item, _ sample.RowNoise) (err error) {
 	q.Cond, err = sample.LayoutCondition(r.session, tokens(batch))
 	return err
-}
-
-// parseBoxes reads a list of [x, y, width, height], in fractions of the image, and a list of as many categories.
-func parseBoxes(boxes, categories any) ([]sample.Box, error) {
-	list, ok := boxes.([]any)
-	classes, ok2 := categories.([]any)
-	if !ok || !ok2 {
-		return nil, exitcode.Errorf(exitcode.Data, "want a list of [x, y, width, height] and a list of category numbers")
-	}
-	if len(list) != len(classes) {
-		return nil, exitcode.Errorf(exitcode.Data, "%d boxes and %d categories", len(list), len(classes))
-	}
-	out := make([]sample.Box, len(list))
-	for i := range list {
-		b, _ := list[i].([]any)
-		class, isInt := classes[i].(int64)
-		if len(b) != 4 || !isInt {
-			return nil, exitcode.Errorf(exitcode.Data, "box %d is not [x, y, width, height] with a category number", i)
-		}
-		var v [4]float64
-		for j, x := range b {
-			switch n := x.(type) {
-			case float64:
-				v[j] = n
-			case int64:
-				v[j] = float64(n)
-			default:
-				return nil, exitcode.Errorf(exitcode.Data, "box %d: %v is not a number", i, x)
-			}
-		}
-		out[i] = sample.Box{Class: int(class), Rect: sample.Rect{X: v[0], Y: v[1], W: v[2], H: v[3]}}
-	}
-	return out, nil
 }
 
 // semantic generates images from label maps, each of its own size.

@@ -280,7 +280,7 @@ func (k *kitchen) condition(e *example, row dataset.Row, value func(string) any)
 		}
 		e.tokens, _ = sample.TextTokens(r.vocab, caption, r.tokens)
 	case layout:
-		if e.boxes, err = parseBoxes(value(r.job.Input.Boxes), value(r.job.Input.Categories)); err == nil && r.job.Train.Latent != "" {
+		if e.boxes, err = sample.ParseBoxes(value(r.job.Input.Boxes), value(r.job.Input.Categories)); err == nil && r.job.Train.Latent != "" {
 			e.tokens, err = sample.LayoutTokens(e.boxes, r.layout)
 		}
 		return err
