@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/ldm-batch/ldm-batch/internal/engine"
@@ -117,27 +116,12 @@ func (x *Classifier) Inputs() int { return 3 * x.images.Size.H * x.images.Size.W
 
 // Features implements [Network].
 func (x *Classifier) Features(inputs []float32, n int) ([][]float32, error) {
-	if len(inputs) != n*x.Inputs() {
-		return nil, fmt.Errorf("%d values for %d inputs of %d", len(inputs), n, x.Inputs())
+	if err := checkInputs(x, inputs, n); err != nil {
+		return nil, err
 	}
-	net, err := x.session.Network(fmt.Sprint("classifier ", n), func() (*nn.Graph, error) {
+	return run(x.session, "classifier", n, inputs, x.Taps(), func() (*nn.Graph, error) {
 		return x.model.Config.Graph(n, classifier.Features, classifier.Logits)
 	})
-	if err != nil {
-		return nil, err
-	}
-	y, err := net.Run(map[string][]float32{"image": inputs})
-	if err != nil {
-		return nil, err
-	}
-	out := make([][]float32, len(y))
-	for i, tap := range x.Taps() {
-		if err := engine.Finite("features "+tap.Name, y[i]); err != nil {
-			return nil, err
-		}
-		out[i] = slices.Clone(y[i])
-	}
-	return out, nil
 }
 
 // Close implements [Network].

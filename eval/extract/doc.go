@@ -1,4 +1,5 @@
-// Package extract makes features of pictures: the Inception-v3 of FID and its relatives, and the latents of a first stage.
+// Package extract makes features of pictures: the Inception-v3 of FID and its relatives, VGG16, classifiers, and the latents of a
+// first stage.
 //
 // Concept: a [Network] hands out features by tap. Scores of its features carry its name: only those of the Inception-v3 are
 // called FID; those of another network are FD(NAME).

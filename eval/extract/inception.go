@@ -2,7 +2,6 @@ package extract
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/ldm-batch/ldm-batch/eval"
 	"github.com/ldm-batch/ldm-batch/internal/engine"
@@ -22,10 +21,11 @@ const (
 // InceptionName is the name of the network.
 const InceptionName = "inception-v3-fid"
 
-// published are the files in which the network is known to be distributed, by SHA-256.
+// published are the files in which networks are known to be distributed, by SHA-256.
 var published = map[string]string{
 	"6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2": "the state dict of pytorch-fid and torch-fidelity",
 	"f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4": "the TorchScript archive of StyleGAN and clean-fid",
+	"397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0": "torchvision's VGG16 of ImageNet, IMAGENET1K_V1",
 }
 
 // Inception is the network of FID.
@@ -61,7 +61,11 @@ func NewInception(m *inception.Model, p eval.Protocol, b plan.Backend, taps []st
 		Name: InceptionName, SHA256: m.SHA256, Path: m.Path, Known: published[m.SHA256], Resize: string(p.Resize), Protocol: p.Name, FID: true,
 		Words: fmt.Sprintf("Inception-v3 of 2015 with %d logits, taps %v", inception.Classes, taps),
 	}}
-	g, err := x.graph(1, taps)()
+	list := make([]inception.Tap, len(taps))
+	for i, t := range taps {
+		list[i] = inception.Tap(t)
+	}
+	g, err := x.graph(1, list)()
 	if err != nil {
 		return nil, exitcode.With(exitcode.Usage, err)
 	}
@@ -76,14 +80,8 @@ func NewInception(m *inception.Model, p eval.Protocol, b plan.Backend, taps []st
 	return x, nil
 }
 
-func (x *Inception) graph(n int, taps []string) func() (*nn.Graph, error) {
-	return func() (*nn.Graph, error) {
-		list := make([]inception.Tap, len(taps))
-		for i, t := range taps {
-			list[i] = inception.Tap(t)
-		}
-		return inception.Graph(n, list...)
-	}
+func (x *Inception) graph(n int, taps []inception.Tap) func() (*nn.Graph, error) {
+	return func() (*nn.Graph, error) { return inception.Graph(n, taps...) }
 }
 
 // UseDouble computes features in double precision from here on, one picture after the other in plain loops: a minute each is
@@ -116,32 +114,13 @@ func (x *Inception) Inputs() int { return 3 * eval.Side * eval.Side }
 
 // Features implements [Network].
 func (x *Inception) Features(inputs []float32, n int) ([][]float32, error) {
-	if len(inputs) != n*x.Inputs() {
-		return nil, fmt.Errorf("%d values for %d inputs of %d", len(inputs), n, x.Inputs())
+	if err := checkInputs(x, inputs, n); err != nil {
+		return nil, err
 	}
 	if x.double != nil {
 		return x.features64(inputs, n)
 	}
-	taps := make([]string, len(x.taps))
-	for i, t := range x.taps {
-		taps[i] = t.Name
-	}
-	net, err := x.session.Network(fmt.Sprint("inception ", n), x.graph(n, taps))
-	if err != nil {
-		return nil, err
-	}
-	y, err := net.Run(map[string][]float32{"image": inputs})
-	if err != nil {
-		return nil, err
-	}
-	out := make([][]float32, len(y))
-	for i, v := range y {
-		if err := engine.Finite("features "+taps[i], v); err != nil {
-			return nil, err
-		}
-		out[i] = slices.Clone(v)
-	}
-	return out, nil
+	return run(x.session, "inception", n, inputs, x.taps, x.graph(n, x.list()))
 }
 
 func (x *Inception) features64(inputs []float32, n int) ([][]float32, error) {

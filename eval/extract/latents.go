@@ -75,25 +75,34 @@ type latentPreparer struct {
 
 // Prepare implements [Preparer].
 func (l *latentPreparer) Prepare(dst []float32, p eval.Picture) error {
-	if p.Pix8 == nil {
-		return fmt.Errorf("this network reads pictures of 8 bits")
-	}
-	pix := p.Pix8
-	if p.C != 3 {
-		l.rgb = slices.Grow(l.rgb[:0], 3*p.H*p.W)[:3*p.H*p.W]
-		step := min(1, p.C/3)
-		for i := range p.H * p.W {
-			for c := range 3 {
-				l.rgb[3*i+c] = pix[p.C*i+c*step]
-			}
-		}
-		pix = l.rgb
+	pix, err := rgb8(&l.rgb, p)
+	if err != nil {
+		return err
 	}
 	at, err := l.p.Place(p.H, p.W, nil)
 	if err != nil {
 		return err
 	}
 	return l.p.CHW(dst, preprocess.Picture{Pix: pix, H: p.H, W: p.W, Channels: 3}, at)
+}
+
+// rgb8 is a picture's 8 bits as RGB: gray is repeated, alpha dropped. Those of another form are written to scratch.
+func rgb8(scratch *[]uint8, p eval.Picture) ([]uint8, error) {
+	if p.Pix8 == nil {
+		return nil, fmt.Errorf("this network reads pictures of 8 bits")
+	}
+	if p.C == 3 {
+		return p.Pix8, nil
+	}
+	rgb := slices.Grow((*scratch)[:0], 3*p.H*p.W)[:3*p.H*p.W]
+	step := min(1, p.C/3)
+	for i := range p.H * p.W {
+		for c := range 3 {
+			rgb[3*i+c] = p.Pix8[p.C*i+c*step]
+		}
+	}
+	*scratch = rgb
+	return rgb, nil
 }
 
 // Features implements [Network].

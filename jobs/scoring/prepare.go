@@ -238,6 +238,8 @@ func (e *Evaluation) openNetwork(modelSHA string) error {
 	switch s.Eval.Extractor.Network() {
 	case "shapes64":
 		e.network, err = opened(extract.OpenDefault(e.backend))
+	case "vgg16":
+		e.network, err = opened(extract.OpenVGG16(s.Eval.Extractor.Path, e.backend))
 	case "classifier":
 		e.network, err = opened(extract.OpenClassifier(s.Eval.Extractor.Path, e.backend))
 	case "first-stage":
@@ -275,14 +277,14 @@ func (e *Evaluation) openNetwork(modelSHA string) error {
 	if want := s.Eval.Extractor.SHA256; want != "" && want != id.SHA256 {
 		return exitcode.Errorf(exitcode.Data, "extractor %s: sha256 is %s, the job says %s", cmp.Or(id.Path, id.Name), id.SHA256, want)
 	}
-	if id.FID && id.Known == "" {
+	if (id.FID || id.Name == extract.VGG16Name) && id.Known == "" {
 		e.warn("the extractor's weights are in no known published file: the scores compare with those of the same file only")
 	}
 	return nil
 }
 
-// opened is a classifier as a network; nil stays nil.
-func opened(x *extract.Classifier, err error) (extract.Network, error) {
+// opened is one network as any; nil stays nil.
+func opened[T extract.Network](x T, err error) (extract.Network, error) {
 	if err != nil {
 		return nil, err
 	}

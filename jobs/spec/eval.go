@@ -31,7 +31,7 @@ type Eval struct {
 
 // Extractor names the network that makes features.
 type Extractor struct {
-	Name      string `yaml:"name" enum:"auto,shapes64,classifier,inception,first-stage"`
+	Name      string `yaml:"name" enum:"auto,shapes64,classifier,inception,vgg16,first-stage"`
 	Path      string `yaml:"path" path:"true"`
 	SHA256    string `yaml:"sha256"`
 	Precision string `yaml:"precision" enum:"float32,float64"`
@@ -115,6 +115,7 @@ func (r *Resolved) validateEval() error {
 		{e.Generated != "" && e.Reconstruct, "spec.eval.generated", "does not go with spec.eval.reconstruct, which scores reconstructions of the reference"},
 		{e.Reference == "" && e.Reconstruct, "spec.eval.reference", "missing: the pictures to reconstruct"},
 		{needsFeatures && e.Extractor.Name == "inception" && e.Extractor.Path == "", "spec.eval.extractor.path", "missing: the file of the Inception-v3 weights of FID"},
+		{needsFeatures && e.Extractor.Name == "vgg16" && e.Extractor.Path == "", "spec.eval.extractor.path", "missing: the file of the weights of VGG16"},
 		{e.Extractor.Name == "classifier" && e.Extractor.Path == "", "spec.eval.extractor.path", "missing: the model file of the classifier, with config.yaml beside it"},
 		{e.Extractor.Name == "shapes64" && e.Extractor.Path != "", "spec.eval.extractor.path", "has no meaning for shapes64, which comes with the program"},
 		{e.Extractor.Name == "first-stage" && e.Extractor.Path != "", "spec.eval.extractor.path", "has no meaning for first-stage, which is spec.model"},

@@ -85,8 +85,8 @@ var about = map[string]string{
 	"spec.eval.reconstruct":         "score reconstructions of the reference by the model's first stage (rFID)",
 	"spec.eval.metrics":             "scores: " + strings.Join(metrics, ", "),
 	"spec.eval.protocol":            "the evaluation tool whose preprocessing, splits and seeds are followed",
-	"spec.eval.extractor.name":      "network that makes features: inception, that of FID; shapes64, which comes with the program; classifier, one that a training made; the first stage of the model. Scores of all but inception are called FD(name). auto is inception where extractor.path is given, else shapes64",
-	"spec.eval.extractor.path":      "its weights: of inception a PyTorch state dict, TorchScript archive, TensorFlow graph or safetensors; of a classifier safetensors, with config.yaml beside",
+	"spec.eval.extractor.name":      "network that makes features: inception, that of FID; shapes64, which comes with the program; classifier, one that a training made; vgg16, of ImageNet; the first stage of the model. Scores of all but inception are called FD(name). auto is inception where extractor.path is given, else shapes64",
+	"spec.eval.extractor.path":      "its weights: of inception a PyTorch state dict, TorchScript archive, TensorFlow graph or safetensors; of vgg16 torchvision's state dict, safetensors too; of a classifier safetensors, with config.yaml beside",
 	"spec.eval.extractor.sha256":    "expected SHA-256 of that file",
 	"spec.eval.extractor.precision": "float32, or float64 in plain loops: hundreds of times slower, to audit features of few pictures",
 

@@ -6,7 +6,8 @@
 // by the names of its state dict: "scaling_layer.shift", "net.slice1.0.weight", "lin0.model.1.weight" and so on.
 //
 // Data flow: files of a user -> [Model], a source of weights; [Graph] makes the program for images of one size, and [Features]
-// and [Distance] are its parts for larger graphs. Dropout in front of the heads, which the reference has, is off.
+// and [Distance] are its parts for larger graphs. Dropout in front of the heads, which the reference has, is off. [FeatureGraph]
+// goes on from the same convolutions to the hidden layers of VGG16, whose features scores of sets are made of.
 //
 // Ownership: a Model reads from files that it keeps open until Close.
 //

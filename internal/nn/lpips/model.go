@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/ir"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
 )
@@ -14,8 +15,8 @@ import (
 type Model struct {
 	Files []File // that it came from, when opened by [Open]
 
-	prefix  string
-	tensors weights.Map // by the names of [Keys]
+	keys    []ir.Param
+	tensors weights.Map // by the names of keys
 	open    []*weights.File
 }
 
@@ -30,10 +31,19 @@ func Open(paths ...string) (*Model, error) {
 	if len(paths) == 0 {
 		return nil, exitcode.Errorf(exitcode.Usage, "perceptual distance: no file of weights")
 	}
-	var open []*weights.File
+	return open("perceptual distance", Keys(""), paths)
+}
+
+// OpenFeatures opens the weights of [FeatureGraph]: the state dict of torchvision's vgg16, whose last layer is not used.
+func OpenFeatures(path string) (*Model, error) {
+	return open("features of VGG16", FeatureKeys(), []string{path})
+}
+
+func open(what string, keys []ir.Param, paths []string) (*Model, error) {
+	var opened []*weights.File
 	var files []File
 	closeAll := func() {
-		for _, f := range open {
+		for _, f := range opened {
 			f.Close()
 		}
 	}
@@ -48,14 +58,14 @@ func Open(paths ...string) (*Model, error) {
 			closeAll()
 			return nil, err
 		}
-		open, files = append(open, f), append(files, File{path, digest})
+		opened, files = append(opened, f), append(files, File{path, digest})
 	}
-	m, err := Bind(open...)
+	m, err := bind(what, keys, opened)
 	if err != nil {
 		closeAll()
 		return nil, fmt.Errorf("%s: %w", strings.Join(paths, ", "), err)
 	}
-	m.open, m.Files = open, files
+	m.open, m.Files = opened, files
 	return m, nil
 }
 
@@ -64,9 +74,18 @@ var prefixes = []string{"", "loss.perceptual_loss.", "perceptual_loss.", "first_
 
 // Bind takes the weights of open files; see [Open].
 func Bind(files ...*weights.File) (*Model, error) {
-	m := &Model{tensors: weights.Map{}}
+	return bind("perceptual distance", Keys(""), files)
+}
+
+// BindFeatures takes the weights of an open file; see [OpenFeatures].
+func BindFeatures(f *weights.File) (*Model, error) {
+	return bind("features of VGG16", FeatureKeys(), []*weights.File{f})
+}
+
+func bind(what string, keys []ir.Param, files []*weights.File) (*Model, error) {
+	m := &Model{keys: keys, tensors: weights.Map{}}
 	var bad weights.MismatchError
-	for _, k := range Keys("") {
+	for _, k := range keys {
 		t := find(files, k.Name)
 		switch want := constants[k.Name]; {
 		case want != nil:
@@ -76,7 +95,7 @@ func Bind(files ...*weights.File) (*Model, error) {
 					return nil, err
 				}
 				if !slices.Equal(v, want) {
-					return nil, exitcode.Errorf(exitcode.Data, "perceptual distance: %s is %v, want %v", k.Name, v, want)
+					return nil, exitcode.Errorf(exitcode.Data, "%s: %s is %v, want %v", what, k.Name, v, want)
 				}
 			}
 			var err error
@@ -92,7 +111,7 @@ func Bind(files ...*weights.File) (*Model, error) {
 		}
 	}
 	if len(bad.Missing)+len(bad.Shape) > 0 {
-		return nil, exitcode.With(exitcode.Data, fmt.Errorf("perceptual distance: %w", &bad))
+		return nil, exitcode.With(exitcode.Data, fmt.Errorf("%s: %w", what, &bad))
 	}
 	return m, nil
 }
@@ -121,7 +140,11 @@ func find(files []*weights.File, key string) *weights.Tensor {
 
 // Prefixed is the same weights under names with a prefix, for graphs that use one. It needs no Close of its own.
 func (m *Model) Prefixed(prefix string) *Model {
-	return &Model{Files: m.Files, prefix: prefix + m.prefix, tensors: m.tensors.Prefixed(prefix)}
+	p := &Model{Files: m.Files, tensors: m.tensors.Prefixed(prefix)}
+	for _, k := range m.keys {
+		p.keys = append(p.keys, ir.Param{Name: prefix + k.Name, Shape: k.Shape})
+	}
+	return p
 }
 
 // Close closes the files of a model that came from [Open].
@@ -139,7 +162,7 @@ func (m *Model) Close() error {
 // Tensors lists the state dict as it is saved; see [Keys]. The scaling layer is part of it.
 func (m *Model) Tensors() []*weights.Tensor {
 	var list []*weights.Tensor
-	for _, k := range Keys(m.prefix) {
+	for _, k := range m.keys {
 		list = append(list, m.tensors[k.Name])
 	}
 	return list
