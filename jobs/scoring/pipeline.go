@@ -414,7 +414,7 @@ func (c *cook) try(it *item) error {
 	}
 	it.original, it.image = cut, make([]float32, 3*h*w)
 	for i, v := range cut.Pix8 { // what is scored and what is encoded are the same 8 bits
-		it.image[i%3*h*w+i/3] = float32(v)/127.5 - 1
+		it.image[i%3*h*w+i/3] = float32(float64(v)/127.5 - 1) // as package preprocess does it
 	}
 	return nil
 }
