@@ -13,6 +13,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/cpu/kernel"
 	"github.com/ldm-batch/ldm-batch/internal/golden"
 	"github.com/ldm-batch/ldm-batch/internal/nn/inception"
+	"github.com/ldm-batch/ldm-batch/internal/nn/lpips"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 	"github.com/ldm-batch/ldm-batch/internal/weights/formula"
 	"github.com/ldm-batch/ldm-batch/io/preprocess"
@@ -213,5 +214,35 @@ func TestLatents(t *testing.T) {
 	c.Preprocess.Flip = true
 	if _, err := NewLatents(c); err == nil {
 		t.Error("mirroring by chance is accepted")
+	}
+}
+
+// TestKnown recognises published files by their digest.
+func TestKnown(t *testing.T) {
+	b, err := cpu.Open(cpu.DefaultOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for digest, want := range map[string]string{
+		"6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2": "pytorch-fid",
+		"f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4": "StyleGAN",
+		"0000000000000000000000000000000000000000000000000000000000000000": "",
+	} {
+		m := computed(t)
+		m.SHA256 = digest
+		x, err := NewInception(m, eval.Protocols[0], b, []string{string(inception.Pool1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := x.Identity(); (id.Known == "") != (want == "") || !strings.Contains(id.Known, want) || id.SHA256 != digest {
+			t.Errorf("%s: identity %+v", digest, id)
+		}
+		x.Close()
+	}
+	v := NewVGG16(&lpips.Model{Files: []lpips.File{{Path: "v.pth", SHA256: "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"}}}, b)
+	defer v.Close()
+	if id := v.Identity(); !strings.Contains(id.Known, "torchvision") || id.Path != "v.pth" {
+		t.Errorf("identity %+v", id)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -96,6 +97,13 @@ func TestGoldenScores(t *testing.T) {
 	check("recall", res.Scores["recall"], pr[1].(float64), 1e-6)
 	if _, ok := res.Scores["kid"]; !ok || res.State != "finished" {
 		t.Errorf("result %+v", res)
+	}
+	text := res.Text() // every number stands beside those of the pictures that it is of
+	for _, d := range res.Details {
+		line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(d.Label) + ` .*; N 40( against 45)?$`).FindString(text)
+		if strings.Contains(line, " against ") == (d.Metric == "is") || line == "" {
+			t.Errorf("%s: %q in\n%s", d.Label, line, text)
+		}
 	}
 	r := readReport(t, out)
 	if len(r.Samples) == 0 || len(r.Neighbours) == 0 || r.Projection == nil || r.Scores[0].Label != "FID" || r.Scores[0].StandardError == nil || r.Generated.Rows == 0 {

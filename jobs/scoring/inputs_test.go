@@ -56,7 +56,8 @@ func TestBadRows(t *testing.T) {
 	}
 }
 
-// TestInputs scores the same pictures from a folder, an archive, an array, and a finished run, of which a row failed.
+// TestInputs scores the same pictures from a folder, an archive, an array, a finished run with its pictures in parts, and one with
+// them in files, in each of which a row may have failed.
 func TestInputs(t *testing.T) {
 	tmp := t.TempDir()
 	const n, h, w = 6, 20, 16
@@ -77,49 +78,62 @@ func TestInputs(t *testing.T) {
 		}
 		rows = append(rows, part.Row{ID: name, Status: part.OK, Image: b, Width: w, Height: h})
 	}
-	archive, array, finished := filepath.Join(tmp, "z.zip"), filepath.Join(tmp, "a.npz"), filepath.Join(tmp, "run")
+	archive, array, finished, files := filepath.Join(tmp, "z.zip"), filepath.Join(tmp, "a.npz"), filepath.Join(tmp, "run"), filepath.Join(tmp, "tree")
 	create(t, archive, func(w io.Writer) error {
 		z := zip.NewWriter(w)
 		return errors.Join(z.AddFS(os.DirFS(folder)), z.Close())
 	})
 	writeArray(t, array, n, h, w, all)
-	writeRun(t, finished, rows)
-	ref := filepath.Join(golden.Dir(t, "eval", "files"), "images_b.npz")
-	plain := "eval.extractor.path="
-	var want float64
-	for i, path := range []string{folder, archive, array, finished} {
-		res := must(t, job(t, path, ref, "fid", filepath.Join(tmp, fmt.Sprint("out", i)), plain), jobs.RunOptions{})
-		if i == 0 {
-			want = res.Scores["fd"]
-		}
-		if got := res.Scores["fd"]; got != want || res.Details[0].GeneratedRows != n {
-			t.Errorf("%s: %v, from the folder %v: %+v", filepath.Base(path), got, want, res.Details)
+	writeRun(t, finished, rows, false)
+	writeRun(t, files, rows, true)
+	score := func(path string, more ...string) (*Result, error) {
+		t.Helper()
+		out := filepath.Join(t.TempDir(), "out")
+		return run(t, job(t, path, array, "fid", out, append([]string{"eval.extractor.path="}, more...)...), jobs.RunOptions{})
+	}
+	for _, path := range []string{folder, archive, array, finished, files} {
+		res, err := score(path)
+		if err != nil || !(res.Scores["fd"] < 1e-9) || res.Details[0].GeneratedRows != n {
+			t.Errorf("%s against the array: %v, %+v", filepath.Base(path), err, res)
 		}
 	}
-	// One failed row of the run is refused, and counted where it is allowed.
+	// One failed row of a run is refused, and counted where it is allowed.
 	rows[2] = part.Row{ID: "2", Status: part.Failed, Error: "no such luck"}
-	writeRun(t, finished+"2", rows)
-	_, err := run(t, job(t, finished+"2", ref, "fid", filepath.Join(tmp, "bad"), plain), jobs.RunOptions{})
-	if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "no such luck") {
-		t.Errorf("a failed row: %v", err)
+	for _, inFiles := range []bool{false, true} {
+		dir := filepath.Join(tmp, fmt.Sprint("failed", inFiles))
+		writeRun(t, dir, rows, inFiles)
+		if _, err := score(dir); exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "no such luck") {
+			t.Errorf("a failed row, in files %t: %v", inFiles, err)
+		}
+		res, err := score(dir, "limits.max_bad_rows=1")
+		if err != nil || res.Failed != 1 || res.Details[0].GeneratedRows != n-1 {
+			t.Errorf("a failed row, in files %t: %v, %+v", inFiles, err, res)
+		}
 	}
-	res := must(t, job(t, finished+"2", ref, "fid", filepath.Join(tmp, "bad"), plain, "limits.max_bad_rows=1"), jobs.RunOptions{})
-	if res.Failed != 1 || res.Details[0].GeneratedRows != n-1 {
-		t.Errorf("%+v", res)
+	// A picture or a part that is not what the manifest says, no manifest, and a run that is not finished.
+	flip := func(path string) error {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		b[len(b)/2] ^= 1
+		return os.WriteFile(path, b, 0o644)
 	}
-	// A part that is not what the manifest says, and a run that is not finished.
-	file := filepath.Join(finished, "data", "part-00000.arrow")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[len(b)/2] ^= 1
-	for _, damage := range []func() error{func() error { return os.WriteFile(file, b, 0o644) }, func() error { return os.Remove(filepath.Join(finished, "_manifest.json")) }} {
-		if err := damage(); err != nil {
+	for _, d := range []struct {
+		damage    func(path string) error
+		run, file string
+		code      exitcode.Code
+	}{
+		{flip, files, "images/3.png", exitcode.Data},
+		{flip, finished, "data/part-00000.arrow", exitcode.Data},
+		{os.Remove, finished, "_manifest.json", exitcode.Data},
+		{os.Remove, finished, "_SUCCESS", exitcode.Temporary},
+	} {
+		if err := d.damage(filepath.Join(d.run, d.file)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := run(t, job(t, finished, ref, "fid", filepath.Join(tmp, "worse"), plain), jobs.RunOptions{}); exitcode.Of(err) != exitcode.Data && exitcode.Of(err) != exitcode.Temporary {
-			t.Errorf("damaged run: %v", err)
+		if _, err := score(d.run); exitcode.Of(err) != d.code {
+			t.Errorf("%s: %v", d.file, err)
 		}
 	}
 }
@@ -149,8 +163,8 @@ func writeArray(t *testing.T, path string, n, h, w int, pix []byte) {
 	})
 }
 
-// writeRun writes the output folder of a finished job of one part.
-func writeRun(t *testing.T, dir string, rows []part.Row) {
+// writeRun writes the output folder of a finished job of one part, with the pictures in it or in files.
+func writeRun(t *testing.T, dir string, rows []part.Row, inFiles bool) {
 	t.Helper()
 	p, err := commit.NewPlan(map[string]any{"job": dir}, []commit.PartPlan{{Rows: int64(len(rows))}})
 	if err != nil {
@@ -161,8 +175,15 @@ func writeRun(t *testing.T, dir string, rows []part.Row) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = f.WritePart(0, part.Schema{Image: true}, func(w *part.Writer) error {
+	_, err = f.WritePart(0, part.Schema{Image: !inFiles, Files: inFiles}, func(w *part.Writer) error {
 		for _, r := range rows {
+			if inFiles && r.Status == part.OK {
+				file, err := f.WriteFile(r.ID, r.Image)
+				if err != nil {
+					return err
+				}
+				r.Image, r.ImagePath, r.FileBytes, r.FileSHA256 = nil, file.Path, file.Bytes, file.SHA256
+			}
 			if err := w.Append(r); err != nil {
 				return err
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/io/dataset"
 	"github.com/ldm-batch/ldm-batch/io/npz"
 	"github.com/ldm-batch/ldm-batch/io/part"
+	"github.com/ldm-batch/ldm-batch/io/tree"
 )
 
 // picture is a row of a set.
@@ -66,7 +67,8 @@ func openSet(ctx context.Context, path string, c columns) (set, error) {
 	return openTable(ctx, path, path, "", c)
 }
 
-// openResults opens the pictures that a job of this program wrote. The folder must be finished, and its parts are hashed.
+// openResults opens the pictures that a job of this program wrote. The folder must be finished, and its parts are hashed, and so are
+// the pictures where they are files that the parts name.
 func openResults(ctx context.Context, dir string, c columns) (set, error) {
 	m, err := commit.ReadManifest(dir)
 	if err != nil {
@@ -76,14 +78,39 @@ func openResults(ctx context.Context, dir string, c columns) (set, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := part.Check(filepath.Join(dir, p.File), p.Expect()); err != nil {
+		if err := checkPart(ctx, dir, p); err != nil {
 			return nil, err
 		}
 	}
-	if m.Totals.FileBytes > 0 { // the pictures are files that the parts name
+	if m.Totals.FileBytes > 0 {
 		c.image, c.allowPaths = "path", dir
 	}
 	return openTable(ctx, dir, filepath.Join(dir, "data"), fmt.Sprintf("finished run of %d parts, %s", len(m.Parts), m.Fingerprint), c)
+}
+
+// checkPart hashes a part and the files that it names.
+func checkPart(ctx context.Context, dir string, p commit.ManifestPart) error {
+	path := filepath.Join(dir, p.File)
+	if p.FileBytes == 0 {
+		return part.Check(path, p.Expect())
+	}
+	r, err := part.Open(path, p.Expect())
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for row, err := range r.Rows() {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil && row.Status == part.OK {
+			err = tree.File{Path: row.ImagePath, Bytes: row.FileBytes, SHA256: row.FileSHA256}.Check(dir)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.File, err)
+		}
+	}
+	return nil
 }
 
 // table is a data set of encoded pictures.

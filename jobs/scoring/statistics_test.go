@@ -2,6 +2,7 @@ package scoring
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/eval/report"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/golden"
+	iostats "github.com/ldm-batch/ldm-batch/io/stats"
 	"github.com/ldm-batch/ldm-batch/jobs"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
 )
@@ -90,6 +92,38 @@ func TestFormats(t *testing.T) {
 			t.Errorf("%s: warnings %q", name, res.Warnings)
 		}
 		readReport(t, filepath.Join(tmp, "3"+name))
+	}
+}
+
+// TestMismatch has statistics that were made in another way in one respect: an error names it, and the result says so where it is
+// overruled.
+func TestMismatch(t *testing.T) {
+	dir, tmp := golden.Dir(t, "eval", "files"), t.TempDir()
+	a, stats := filepath.Join(dir, "images_a.npz"), filepath.Join(tmp, "a.arrow")
+	few := func(ref, out string, more ...string) *spec.Resolved {
+		return job(t, a, ref, "fid", filepath.Join(tmp, out), append([]string{"eval.extractor.path=", "input.limit=3"}, more...)...)
+	}
+	must(t, few("", "stats", "eval.save_stats="+stats), jobs.RunOptions{})
+	f, err := iostats.Read(stats, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{"extractor", "extractor_sha256", "protocol", "resize"} {
+		meta := f.Meta
+		*map[string]*string{"extractor": &meta.Extractor, "extractor_sha256": &meta.ExtractorSHA256, "protocol": &meta.Protocol, "resize": &meta.Resize}[field] = "another"
+		other := filepath.Join(tmp, field+".arrow")
+		create(t, other, func(w io.Writer) error {
+			return iostats.Write(w, meta, func(yield func(iostats.Set, error) bool) { yield(f.Sets[0], nil) })
+		})
+		_, err := run(t, few(other, field), jobs.RunOptions{})
+		if exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), "not comparable: "+field+" is ") || !strings.Contains(err.Error(), `"another"`) {
+			t.Errorf("another %s: %v", field, err)
+		}
+		res := must(t, few(other, field, "eval.force=true"), jobs.RunOptions{})
+		r := readReport(t, filepath.Join(tmp, field))
+		if !(res.Scores["fd"] < 1e-9) || !strings.Contains(r.Protocol.Overrule, field+" is ") || !strings.Contains(strings.Join(r.Warnings, " "), field+" is ") {
+			t.Errorf("another %s: scores %v, overruled %q, warnings %q", field, res.Scores, r.Protocol.Overrule, r.Warnings)
+		}
 	}
 }
 
