@@ -18,7 +18,7 @@ import (
 // TestDefaultExtractor scores without any file of weights: fresh pictures of the demonstration set against others.
 func TestDefaultExtractor(t *testing.T) {
 	dir := t.TempDir()
-	for split, rows := range map[string]int64{"a": 60, "b": 80} {
+	for split, rows := range map[string]int64{"a": 40, "b": 48} {
 		if _, err := demodata.Write(context.Background(), dir, demodata.Options{Rows: rows, Size: 64, Seed: 9, Split: split, Objects: 1}); err != nil {
 			t.Fatal(err)
 		}

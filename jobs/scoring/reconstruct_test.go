@@ -33,12 +33,12 @@ func TestReconstructionFID(t *testing.T) {
 	if kernel.Detect() == kernel.Generic {
 		t.Skip("takes minutes without C")
 	}
-	const n, size = 3, 64
+	const n, size = 2, 64
 	model := golden.Dir(t, "ldm", "uncond-kl-scaled")
 	checkpoint, config := filepath.Join(model, "model.ckpt"), filepath.Join(model, "config.yaml")
 	ref, tmp := filepath.Join(golden.Dir(t, "eval", "files"), "images_b.npz"), t.TempDir()
 	res := must(t, job(t, "", ref, "fid, psnr", filepath.Join(tmp, "out"), "eval.reconstruct=true", "model.checkpoint="+checkpoint, "model.config="+config,
-		"preprocess.size=64", "preprocess.crop=none", "preprocess.resize=pil-bicubic", "input.limit=3"), jobs.RunOptions{})
+		"preprocess.size=64", "preprocess.crop=none", "preprocess.resize=pil-bicubic", "input.limit=2"), jobs.RunOptions{})
 	if d := res.Details[0]; d.Label != "rFID" || d.Metric != "rfid" || d.GeneratedRows != n || d.ReferenceRows != n {
 		t.Errorf("%+v", d)
 	}

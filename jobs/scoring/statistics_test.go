@@ -66,16 +66,18 @@ func TestFormats(t *testing.T) {
 	dir := golden.Dir(t, "eval", "files")
 	a, ref := filepath.Join(dir, "images_a.npz"), filepath.Join(dir, "images_b.npz")
 	tmp := t.TempDir()
-	plain := "eval.extractor.path="
-	all := must(t, job(t, a, ref, "fid, kid, precision, recall, memorised", filepath.Join(tmp, "1"), plain), jobs.RunOptions{})
+	few := func(generated, ref, metrics, out string, more ...string) *spec.Resolved {
+		return job(t, generated, ref, metrics, filepath.Join(tmp, out), append([]string{"eval.extractor.path=", "input.limit=16"}, more...)...)
+	}
+	all := must(t, few(a, ref, "fid, kid, precision, recall, memorised", "1"), jobs.RunOptions{})
 	for _, name := range []string{"b.arrow", "b.npz", "b.pt", "b_kid.npz"} {
 		stats := filepath.Join(tmp, name)
-		must(t, job(t, ref, "", "fid", filepath.Join(tmp, "2"+name), plain, "eval.save_stats="+stats), jobs.RunOptions{})
+		must(t, few(ref, "", "fid", "2"+name, "eval.save_stats="+stats), jobs.RunOptions{})
 		metrics := "fid"
 		if name == "b_kid.npz" { // features: everything but pictures
 			metrics = "fid, kid, precision, recall, memorised"
 		}
-		res := must(t, job(t, a, stats, metrics, filepath.Join(tmp, "3"+name), plain), jobs.RunOptions{})
+		res := must(t, few(a, stats, metrics, "3"+name), jobs.RunOptions{})
 		for key, got := range res.Scores {
 			tolerance := 1e-9
 			if name == "b.pt" { // its mean is in single precision
