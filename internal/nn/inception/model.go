@@ -72,8 +72,8 @@ type Model struct {
 // published matches names that end in the first digits of the file's digest, as published checkpoints are named.
 var published = regexp.MustCompile(`-([0-9a-f]{8})\.[a-z]+$`)
 
-// Open opens the weights in a file: a PyTorch checkpoint or safetensors with the state dict, or the TensorFlow graph that the
-// network was first published as. Where the file's name ends in digits of its SHA-256, they must be right.
+// Open opens the weights in a file: a PyTorch checkpoint, TorchScript archive or safetensors with the state dict, the TorchScript
+// archive of StyleGAN, or the TensorFlow graph that the network was first published as. Where the file's name ends in digits of its SHA-256, they must be right.
 func Open(path string) (*Model, error) {
 	digest, _, err := weights.SHA256(path)
 	if err != nil {
@@ -124,6 +124,13 @@ func startsGraph(path string) (bool, error) {
 
 // Bind takes the weights of an open file. Names and shapes must match exactly; counters of batches may be absent.
 func Bind(f *weights.File) (*Model, error) {
+	if isScript(f) {
+		m, err := bindScript(f)
+		if err != nil {
+			return nil, err
+		}
+		return &Model{tensors: m}, nil
+	}
 	var want []weights.Param
 	var o weights.BindOptions
 	for _, k := range Keys() {

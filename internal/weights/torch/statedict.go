@@ -23,6 +23,9 @@ const (
 // stateDict collects the tensors of root["state_dict"], or of root itself where there is no such entry.
 func stateDict(root any, lim Limits) (*Checkpoint, error) {
 	top, ok := root.(*pickle.Dict)
+	if attributes := module(root); attributes != nil {
+		top, ok = attributes, true
+	}
 	if !ok {
 		return nil, fmt.Errorf("%s in place of a state dict", pickle.Describe(root))
 	}
@@ -48,6 +51,19 @@ func stateDict(root any, lim Limits) (*Checkpoint, error) {
 		return nil, errors.New("the state dict holds no tensor")
 	}
 	return c, nil
+}
+
+// module is the attributes of a module of a TorchScript archive, whose program is never looked at; nil if v is none.
+func module(v any) *pickle.Dict {
+	o, ok := v.(*pickle.Object)
+	if !ok {
+		return nil
+	}
+	if g, ok := o.Class.(*pickle.Global); !ok || g.Module != "__torch__" && !strings.HasPrefix(g.Module, "__torch__.") {
+		return nil
+	}
+	attributes, _ := o.State.(*pickle.Dict)
+	return attributes
 }
 
 // scalar formats what is kept as metadata.
@@ -110,6 +126,9 @@ func (f *flattener) walk(path string, v any, depth int) error {
 	case *pickle.Tuple:
 		return f.items(path, v.Items, depth)
 	case *pickle.Object:
+		if attributes := module(v); attributes != nil {
+			return f.walk(path, attributes, depth)
+		}
 		if g, ok := v.Class.(*pickle.Global); ok && strings.HasPrefix(g.Module, "torch._") {
 			return fmt.Errorf("state dict entry %.200q: tensors made by %.100q are not supported", path, g)
 		}

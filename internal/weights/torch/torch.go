@@ -57,6 +57,9 @@ func ReadZip(src Source, lim Limits) (*Checkpoint, error) {
 		if r == nil {
 			return nil, fmt.Errorf("the record of storage %q is missing", key)
 		}
+		if r.compressed {
+			return nil, r.verify()
+		}
 		if numel > r.size/int64(d.Size()) {
 			return nil, fmt.Errorf("storage %q of %d elements of %v, its record has %d bytes", key, numel, d, r.size)
 		}
@@ -89,9 +92,6 @@ func findRoot(records map[string]*record) (string, error) {
 	}
 	if !found {
 		return "", errors.New("zip archive without data.pkl: not a PyTorch checkpoint")
-	}
-	if records[root+"constants.pkl"] != nil {
-		return "", errors.New("a TorchScript archive holds a program, not a state dict")
 	}
 	return root, nil
 }

@@ -61,6 +61,11 @@ func dict(pairs ...string) string {
 	return s + "u"
 }
 
+// script is a module of a TorchScript archive.
+func script(class string, attributes ...string) string {
+	return "c__torch__" + class + "\n)\x81" + dict(attributes...) + "b"
+}
+
 var eight = []byte{0, 0, 128, 63, 0, 0, 0, 64} // 1, 2
 
 func checkpoint(t testing.TB, root string, more ...rec) []byte {
@@ -92,6 +97,8 @@ func TestZip(t *testing.T) {
 		{"byte order", checkpoint(t, dict("w", f32("0")), rec{"a/byteorder", []byte("little")}), "w"},
 		{"broken tensor outside the state dict", checkpoint(t, dict("state_dict", dict("w", f32("0")), "x",
 			tensorOf("FloatStorage", "0", 2, "K\x09\x85", "K\x01\x85"))), "w"},
+		{"script", checkpoint(t, script("\nM", "training", "\x89", "conv", script(".a\nConv", "weight", f32("0"), "k", "K\x03"), "bias", f32("0")),
+			rec{"a/constants.pkl", nil}, rec{"a/code/__torch__.py", []byte("x")}), "conv.weight bias"},
 		{"pairs", checkpoint(t, "ccollections\nOrderedDict\n](]("+str("w")+f32("0")+"eea\x85R"), ""},
 		{"python 2 pairs", checkpoint(t, "ccollections\nOrderedDict\n](]("+str("w")+f32("0")+"ee\x85R"), "w"},
 	}
@@ -139,7 +146,9 @@ func TestZipRefuses(t *testing.T) {
 		{"no pickle", archive(t, zip.Store, rec{"a/b", []byte("N.")}), "without data.pkl"},
 		{"nothing", archive(t, zip.Store), "without data.pkl"},
 		{"big-endian", checkpoint(t, w, rec{"a/byteorder", []byte("big")}), "byte order"},
-		{"script", checkpoint(t, w, rec{"a/constants.pkl", nil}), "TorchScript"},
+		{"module without tensors", checkpoint(t, script("\nM", "training", "\x89")), "no tensor"},
+		{"module in itself", checkpoint(t, "c__torch__\nM\n)\x81q\x00}"+str("x")+"h\x00s"+"b"), "contains itself"},
+		{"object of another kind", checkpoint(t, "c__main__\nM\n)\x81}"+str("w")+f32("0")+"sb"), "in place of"},
 		{"missing record", checkpoint(t, dict("w", f32("1"))), "missing"},
 		{"key with a path", checkpoint(t, dict("w", f32("../0"))), "plain"},
 		{"empty key", checkpoint(t, dict("w", f32(""))), "plain"},

@@ -39,6 +39,8 @@ type record struct {
 	off, size int64 // the data
 	crc       uint32
 
+	compressed bool // never read: PyTorch stores what it reads as it is, and compresses only the programs of TorchScript
+
 	once sync.Once
 	err  error // of the CRC check
 }
@@ -49,8 +51,7 @@ const (
 	max16, max32                    = 0xffff, 0xffffffff
 )
 
-// readDirectory lists the records of a zip archive by name. Every record must be stored, lie before the directory and
-// overlap no other.
+// readDirectory lists the records of a zip archive by name. Every record must lie before the directory and overlap no other.
 func readDirectory(src Source, lim ZipLimits) (map[string]*record, error) {
 	lim = lim.orDefault()
 	dir, entries, size, err := findDirectory(src)
@@ -188,12 +189,11 @@ func parseCentral(b []byte) (*record, []byte, error) {
 	switch {
 	case le.Uint16(b[8:])&1 != 0:
 		return nil, nil, fmt.Errorf("zip record %q is encrypted", r.name)
-	case le.Uint16(b[10:]) != 0 || packed != size:
-		return nil, nil, fmt.Errorf("zip record %q is compressed; PyTorch stores records as they are", r.name)
-	case size > 1<<62 || header > 1<<62:
-		return nil, nil, fmt.Errorf("zip record %q: impossible size %d or offset %d", r.name, size, header)
+	case packed > 1<<62 || header > 1<<62:
+		return nil, nil, fmt.Errorf("zip record %q: impossible size %d or offset %d", r.name, packed, header)
 	}
-	r.size, r.header = int64(size), int64(header)
+	r.size, r.header = int64(packed), int64(header)
+	r.compressed = le.Uint16(b[10:]) != 0 || packed != size
 	return r, b[centralSize+names+extras+comments:], nil
 }
 
@@ -223,6 +223,10 @@ func (r *record) Size() int64 { return r.size }
 // verify compares the data with the CRC-32 of the directory, once.
 func (r *record) verify() error {
 	r.once.Do(func() {
+		if r.compressed {
+			r.err = exitcode.Errorf(exitcode.Data, "zip record %q is compressed; PyTorch stores records as they are", r.name)
+			return
+		}
 		h := crc32.NewIEEE()
 		if _, err := io.CopyBuffer(h, io.NewSectionReader(r.src, r.off, r.size), make([]byte, min(r.size+1, 256<<10))); err != nil {
 			r.err = fmt.Errorf("zip record %q: %w", r.name, err)
