@@ -2,12 +2,16 @@ package report
 
 import (
 	"bytes"
+	"fmt"
 	"image"
 	"image/png"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/ldm-batch/ldm-batch/internal/browser"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 )
 
@@ -69,6 +73,20 @@ func TestPagesShowEverything(t *testing.T) {
 	if html != again || markdown != markdownAgain {
 		t.Error("equal results have different pages")
 	}
+}
+
+// TestPageInBrowser looks at a page with all sections, long tables and names among them.
+func TestPageInBrowser(t *testing.T) {
+	r := full(t, strings.Repeat("a long name ", 8))
+	for i := range 40 {
+		r.Samples = append(r.Samples, thumb(t, fmt.Sprint("picture ", i)))
+	}
+	page := filepath.Join(t.TempDir(), "report.html")
+	html, _ := pages(t, r)
+	if err := os.WriteFile(page, []byte(html), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	browser.Look(t, page)
 }
 
 func TestPagesEscape(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ldm-batch/ldm-batch/internal/browser"
 	"github.com/ldm-batch/ldm-batch/jobs/spec"
 )
 
@@ -53,6 +54,7 @@ func TestDemo(t *testing.T) {
 	if strings.Contains(string(page), "://") {
 		t.Error("the page names something outside of it")
 	}
+	browser.Look(t, r.Page)
 	again, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ldm-batch/ldm-batch/internal/browser"
 	"github.com/ldm-batch/ldm-batch/jobs"
 )
 
@@ -35,7 +36,8 @@ func TestPage(t *testing.T) {
 			if _, err := runFile(context.Background(), path, jobs.RunOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			html := string(read(t, filepath.Join(dir, "out", pageName)))
+			file := filepath.Join(dir, "out", pageName)
+			html := string(read(t, file))
 			for _, want := range append(c.want, "finished at step 4 of 4", "<svg", "checkpoints/step-00000004.safetensors", "a &lt;b&gt;bold&lt;/b&gt; name") {
 				if !strings.Contains(html, want) {
 					t.Errorf("the page lacks %q", want)
@@ -46,6 +48,9 @@ func TestPage(t *testing.T) {
 			}
 			if strings.Contains(html, "<b>bold") || strings.Contains(html, "http") {
 				t.Error("a name is not escaped, or the page needs the network")
+			}
+			if c.sheets > 0 {
+				browser.Look(t, file)
 			}
 		})
 	}
