@@ -6,7 +6,7 @@
 //
 // Data flow: page -> copy with a probe, in frames of both widths -> Chromium -> what the probe found, and pictures -> failures of a test.
 //
-// Ownership: everything is written below the test's folder, or below LDM_SCREENSHOTS if that is set. Errors: a machine without Chromium
+// Ownership: what is written goes when the test ends; screenshots stay in the folder LDM_SCREENSHOTS if that is set. Errors: a machine without Chromium
 // skips; a browser that does not answer fails.
 package browser
 
@@ -74,7 +74,7 @@ func Look(t *testing.T, page string) {
 		chromium := find(t)
 		dir := t.TempDir()
 		const collect = `<pre id="found" hidden></pre><script>addEventListener("message", e => { found.textContent += JSON.stringify(e.data) + "\n" })</script>`
-		check(t, run(t, chromium, dir, "--dump-dom", frames(t, dir, "probed", string(text)+probe, "allow-scripts", collect)))
+		check(t, run(t, chromium, "--dump-dom", frames(t, dir, "probed", string(text)+probe, "allow-scripts", collect)))
 		still := frames(t, dir, "still", string(text), "", "")
 		see(t, chromium, dir, still, page, false)
 		see(t, chromium, dir, still, page, true)
@@ -109,12 +109,17 @@ func find(t *testing.T) string {
 }
 
 // run starts the browser on a file and returns what it prints.
-func run(t *testing.T, chromium, dir string, args ...string) []byte {
+func run(t *testing.T, chromium string, args ...string) []byte {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	profile, err := os.MkdirTemp("", "browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(profile) // not the test's own folder, which has to be empty at once: helper processes may write a little longer
 	cmd := exec.CommandContext(ctx, chromium, append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--disable-features=IsolateSandboxedIframes", "--virtual-time-budget=10000",
-		"--user-data-dir=" + filepath.Join(dir, "profile")}, args...)...)
+		"--user-data-dir=" + profile}, args...)...)
 	var errs bytes.Buffer
 	cmd.Stderr, cmd.WaitDelay = &errs, 5*time.Second
 	out, err := cmd.Output()
@@ -181,7 +186,7 @@ func see(t *testing.T, chromium, dir, frames, page string, dark bool) {
 		all += w
 	}
 	shot := filepath.Join(dir, scheme+".png")
-	run(t, chromium, dir, setting, fmt.Sprintf("--window-size=%d,%d", all, height), "--screenshot="+shot, frames)
+	run(t, chromium, setting, fmt.Sprintf("--window-size=%d,%d", all, height), "--screenshot="+shot, frames)
 	b, err := os.ReadFile(shot)
 	if err != nil {
 		t.Fatal(err)
