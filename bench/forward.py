@@ -40,6 +40,45 @@ def inputs(net: str, folder: Path, batch: int, size: int, sizes: networks.Sizes)
     return read(folder, "x", batch, c, size, size), read(folder, "t", batch), read(folder, "context", batch, -1, sizes.context_dim)
 
 
+def tuned(run: torch.nn.Module, args: tuple, variant: str) -> tuple:
+    """A network and its inputs as a variant has them, and the context that it runs in."""
+    if variant != "eager":
+        run = run.to(memory_format=torch.channels_last)
+        args = tuple(x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in args)
+    if not variant.startswith("compile"):
+        return run, args, torch.inference_mode
+    import torch._inductor.config as inductor
+
+    inductor.freezing = True
+    inductor.freezing_discard_parameters = True  # the packed copies replace them
+    if variant == "compile-max-autotune":
+        inductor.max_autotune = True
+        inductor.cpp_wrapper = True
+    return torch.compile(run, dynamic=False), args, torch.no_grad
+
+
+def serve(run, args: tuple, context, start: float):
+    """Answers standard input; start is when loading began."""
+    replies = sys.stdout
+    sys.stdout = sys.stderr  # compilers print; the pipe is for replies
+    reply = lambda **kw: print(json.dumps(kw), file=replies, flush=True)
+    reply(name=f"torch {torch.__version__}, {torch.get_num_threads()} threads", load_seconds=time.perf_counter() - start)
+
+    out = None
+    for line in sys.stdin:
+        command, _, path = line.strip().partition(" ")
+        if command == "go":
+            begin = time.perf_counter()
+            with context():
+                out = run(*args)
+            reply(seconds=time.perf_counter() - begin)
+        elif command == "save":
+            out.contiguous().numpy().tofile(path)
+            reply(saved=path)
+        else:
+            sys.exit(f"unknown command {line!r}")
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--variant", choices=VARIANTS, required=True)
@@ -56,39 +95,7 @@ def main():
     torch.set_num_threads(a.threads)
     sizes = networks.SMALL if a.small else networks.FULL
     run = load(a.net, sizes, a.weights)
-    args = inputs(a.net, a.inputs, a.batch, a.size, sizes)
-    if a.variant != "eager":
-        run = run.to(memory_format=torch.channels_last)
-        args = tuple(x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in args)
-    grad = torch.inference_mode
-    if a.variant.startswith("compile"):
-        import torch._inductor.config as inductor
-
-        grad = torch.no_grad
-        inductor.freezing = True
-        inductor.freezing_discard_parameters = True  # the packed copies replace them
-        if a.variant == "compile-max-autotune":
-            inductor.max_autotune = True
-            inductor.cpp_wrapper = True
-        run = torch.compile(run, dynamic=False)
-    replies = sys.stdout
-    sys.stdout = sys.stderr  # compilers print; the pipe is for replies
-    reply = lambda **kw: print(json.dumps(kw), file=replies, flush=True)
-    reply(name=f"torch {torch.__version__}, {torch.get_num_threads()} threads", load_seconds=time.perf_counter() - start)
-
-    out = None
-    for line in sys.stdin:
-        command, _, path = line.strip().partition(" ")
-        if command == "go":
-            begin = time.perf_counter()
-            with grad():
-                out = run(*args)
-            reply(seconds=time.perf_counter() - begin)
-        elif command == "save":
-            out.contiguous().numpy().tofile(path)
-            reply(saved=path)
-        else:
-            sys.exit(f"unknown command {line!r}")
+    serve(*tuned(run, inputs(a.net, a.inputs, a.batch, a.size, sizes), a.variant), start)
 
 
 if __name__ == "__main__":
