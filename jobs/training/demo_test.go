@@ -39,12 +39,16 @@ func boxes() string {
 
 // TestBoxes trains on boxes that are cropped and mirrored with their pictures.
 func TestBoxes(t *testing.T) {
-	_, path := fixture(t, boxes(), "steps: 3")
-	res, err := runFile(context.Background(), path, jobs.RunOptions{}, set("input.path", demo(t, 10), "input.boxes", "boxes", "input.categories", "categories")...)
+	data := demo(t, 10)
+	dir, path := fixture(t, boxes(), "steps: 3", "validate_every: 3")
+	res, err := runFile(context.Background(), path, jobs.RunOptions{}, set("input.path", data, "train.validation", data, "input.boxes", "boxes", "input.categories", "categories")...)
 	if err != nil || res.Losses["loss"] == 0 {
-		t.Errorf("%+v, %v", res, err)
+		t.Fatalf("%+v, %v", res, err)
 	}
-	_, err = runFile(context.Background(), path, jobs.RunOptions{}, set("input.path", demo(t, 10), "input.boxes", "boxes")...)
+	if n := sheetRows(t, dir, 3, 8); n != 2 {
+		t.Errorf("%d rows of pictures, want samples and the pictures of their boxes", n)
+	}
+	_, err = runFile(context.Background(), path, jobs.RunOptions{}, set("input.path", data, "train.validation", data, "input.boxes", "boxes")...)
 	if exitcode.Of(err) != exitcode.Usage || !strings.Contains(err.Error(), "spec.input.boxes and input.categories: missing") {
 		t.Errorf("without categories: %v", err)
 	}

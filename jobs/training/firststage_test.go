@@ -96,6 +96,9 @@ func TestInpainting(t *testing.T) {
 	if res.Losses["loss"] == 0 || res.Validation["val/loss_simple"] == 0 {
 		t.Errorf("%+v", res)
 	}
+	if n := sheetRows(t, dir, 3, 8); n != 3 {
+		t.Errorf("%d rows of pictures, want what is known, what is made of it, and originals", n)
+	}
 	f, err := weights.Open(filepath.Join(dir, "out", modelName), weights.Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -123,9 +126,12 @@ func indent(text, by string) string {
 // TestSuperResolution trains a model that takes a small image beside the latent.
 func TestSuperResolution(t *testing.T) {
 	model := modelYAML("cond_stage_config: {target: torch.nn.Identity}\n    cond_stage_key: LR_image", "", 6)
-	dir, path := fixture(t, model, "steps: 2", "degradation: pil_bicubic")
+	dir, path := fixture(t, model, "steps: 2", "degradation: pil_bicubic", "validation: pictures", "validate_every: 2")
 	if res, err := runFile(context.Background(), path, jobs.RunOptions{}); err != nil || res.Losses["loss"] == 0 {
 		t.Errorf("%+v, %v", res, err)
+	}
+	if n := sheetRows(t, dir, 2, 8); n != 3 {
+		t.Errorf("%d rows of pictures, want small ones, what is made of them, and originals", n)
 	}
 	_, err := runFile(context.Background(), path, jobs.RunOptions{}, set("train.degradation", "", "output.path", filepath.Join(dir, "none"))...)
 	if exitcode.Of(err) != exitcode.Usage || !strings.Contains(err.Error(), "spec.train.degradation: missing") {

@@ -2,6 +2,7 @@ package training
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ldm-batch/ldm-batch/encode"
 	"github.com/ldm-batch/ldm-batch/internal/engine"
@@ -207,69 +208,69 @@ func (l *diffusionLearner) latents(b *diffusion.Batch, examples []*example, seed
 	return nil
 }
 
-func images(examples []*example) []float32 {
-	x := make([]float32, 0, len(examples)*len(examples[0].image))
-	for _, e := range examples {
-		x = append(x, e.image...)
-	}
-	return x
-}
-
 // conditions fills in what the model is conditioned on: the input of a conditioner that is trained, else what the frozen one makes.
 func (l *diffusionLearner) conditions(b *diffusion.Batch, examples []*example) (err error) {
-	learns := l.trainer.Objective.Learns()
-	size := l.recipe.config.Size
+	if !l.trainer.Objective.Learns() {
+		b.Cond, err = l.recipe.conditionBy(l.frozen, examples, b.H, b.W)
+		b.Tokens = b.Cond.Tokens
+		return err
+	}
 	switch l.recipe.condition {
 	case class:
-		labels := make([]int64, b.N)
-		for i, e := range examples {
-			labels[i] = e.label
+		for _, e := range examples {
 			b.Input = append(b.Input, float32(e.label))
 		}
-		if !learns {
-			b.Cond, err = sample.ClassCondition(l.frozen, labels)
-		}
 	case text, layout:
-		var tokens [][]int
 		for _, e := range examples {
-			tokens = append(tokens, e.tokens)
 			for _, t := range e.tokens {
 				b.Input = append(b.Input, float32(t))
 			}
 		}
-		switch {
-		case learns:
-		case l.recipe.condition == text:
-			b.Cond, err = sample.TextCondition(l.frozen, tokens)
-		default:
-			b.Cond, err = sample.LayoutCondition(l.frozen, tokens)
-		}
 	case semantic:
-		var maps [][]uint8
-		for _, e := range examples {
-			maps = append(maps, e.labels)
-		}
-		if learns {
-			b.Input, err = diffusion.Shares(maps, l.recipe.classes, size.H, size.W, l.model.Conditioner.Config.NStages)
-			return err
-		}
-		b.Cond, err = sample.SemanticCondition(l.frozen, maps, size.H, size.W)
+		size := l.recipe.config.Size
+		b.Input, err = diffusion.Shares(gather(examples, func(e *example) []uint8 { return e.labels }), l.recipe.classes, size.H, size.W, l.model.Conditioner.Config.NStages)
+	}
+	return err
+}
+
+// conditionBy computes what the model of a session is conditioned on, for latents of h x w cells.
+func (r *recipe) conditionBy(s *engine.Session, examples []*example, h, w int) (c sample.Condition, err error) {
+	n, size := len(examples), r.config.Size
+	switch r.condition {
+	case class:
+		c, err = sample.ClassCondition(s, gather(examples, func(e *example) int64 { return e.label }))
+	case text:
+		c, err = sample.TextCondition(s, gather(examples, func(e *example) []int { return e.tokens }))
+	case layout:
+		c, err = sample.LayoutCondition(s, gather(examples, func(e *example) []int { return e.tokens }))
+	case semantic:
+		c, err = sample.SemanticCondition(s, gather(examples, func(e *example) []uint8 { return e.labels }), size.H, size.W)
 	case superres:
-		var small []float32
-		for _, e := range examples {
-			small = append(small, e.small...)
-		}
-		b.Cond, err = sample.SuperresCondition(l.frozen, small, b.N, b.H, b.W)
+		c, err = sample.SuperresCondition(s, slices.Concat(gather(examples, func(e *example) []float32 { return e.small })...), n, h, w)
 	case inpaint:
-		var holes []float32
-		for _, e := range examples {
-			holes = append(holes, e.holes...)
-		}
-		b.Cond, err = sample.InpaintCondition(l.frozen, images(examples), holes, b.N, size.H, size.W, nil)
+		c, err = sample.InpaintCondition(s, images(examples), holes(examples), n, size.H, size.W, nil)
 	}
 	if err != nil {
-		return fmt.Errorf("condition: %w", err)
+		return c, fmt.Errorf("condition: %w", err)
 	}
-	b.Tokens = b.Cond.Tokens
-	return nil
+	return c, nil
+}
+
+// gather lists one thing of every example.
+func gather[T any](examples []*example, of func(*example) T) []T {
+	list := make([]T, len(examples))
+	for i, e := range examples {
+		list[i] = of(e)
+	}
+	return list
+}
+
+// images are N x 3 x H x W in [-1, 1].
+func images(examples []*example) []float32 {
+	return slices.Concat(gather(examples, func(e *example) []float32 { return e.image })...)
+}
+
+// holes are N x H x W, 1 in a hole.
+func holes(examples []*example) []float32 {
+	return slices.Concat(gather(examples, func(e *example) []float32 { return e.holes })...)
 }

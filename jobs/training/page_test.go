@@ -1,7 +1,10 @@
 package training
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,4 +57,14 @@ func TestPage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sheetRows is how many rows of pictures of so many pixels the sheet of a step has.
+func sheetRows(t *testing.T, dir string, step, size int) int {
+	t.Helper()
+	c, err := png.DecodeConfig(bytes.NewReader(read(t, filepath.Join(dir, "out", samplesName, fmt.Sprintf("step-%08d.png", step)))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return (c.Height + 2) / (size + 2)
 }

@@ -46,12 +46,23 @@ const (
 )
 
 func (l *diffusionLearner) caption() string {
-	return fmt.Sprintf("Samples for the classes of pictures that are validated with, if the model has classes: %d steps, always of the same noise.", paintSteps)
+	rows := "Samples"
+	switch l.recipe.condition {
+	case class:
+		rows = "Samples for the classes of pictures that are validated with"
+	case superres:
+		rows = "Small pictures that are validated with, what is made of them, and the originals"
+	case inpaint:
+		rows = "Pictures that are validated with, without what is in the holes; the holes filled; and the originals"
+	case text, layout, semantic:
+		rows = fmt.Sprintf("Samples for the %s that are validated with, above the pictures they belong to, if there are any", l.recipe.condition)
+	}
+	return fmt.Sprintf("%s: %d steps, always of the same noise.", rows, paintSteps)
 }
 
-// paint samples from the averaged weights, where there are any. Models of classes and those without a condition are shown.
+// paint samples from the averaged weights, where there are any, with the conditions of the examples.
 func (l *diffusionLearner) paint(ctx context.Context, examples []*example) (_ [][]float32, err error) {
-	if l.recipe.condition != class && l.recipe.condition != none || l.measure {
+	if l.measure {
 		return nil, nil
 	}
 	list, err := l.trainer.Model()
@@ -72,40 +83,70 @@ func (l *diffusionLearner) paint(ctx context.Context, examples []*example) (_ []
 	c := sample.DefaultConfig()
 	c.Steps = paintSteps
 	null, guided := sample.NullClass(m)
-	if guided && l.recipe.job.Train.Drop > 0 {
+	if guided = guided && l.recipe.condition == class && l.recipe.job.Train.Drop > 0; guided {
 		c.Guidance = paintGuidance
 	}
 	gen, err := sample.NewGenerator(session, c)
 	if err != nil {
 		return nil, err
 	}
-	n := len(examples)
-	r := sample.Request{N: n}
+	r := sample.Request{N: len(examples)}
 	if r.H, r.W = l.recipe.config.Size.H, l.recipe.config.Size.W; r.H == 0 {
 		r.H, r.W = gen.Factor()*l.recipe.latent[1], gen.Factor()*l.recipe.latent[2]
 	}
-	labels, nulls, ids := make([]int64, n), make([]int64, n), make([]string, n)
-	for i, e := range examples {
-		labels[i], nulls[i], ids[i] = e.label, null, fmt.Sprint("picture ", i)
+	ids := make([]string, r.N)
+	for i := range ids {
+		ids[i] = fmt.Sprint("picture ", i)
 	}
 	r.Noise = sample.RowNoise{Seed: l.seed, Rows: ids}
-	if l.recipe.condition == class {
-		if r.Cond, err = sample.ClassCondition(session, labels); err != nil {
-			return nil, err
-		}
-		if c.Guidance != 1 {
-			u, err := sample.ClassCondition(session, nulls)
-			if err != nil {
-				return nil, err
-			}
-			r.Uncond = &u
-		}
-	}
-	out, err := gen.Generate(ctx, r)
-	if err != nil || len(out) != 3*n*r.H*r.W {
+	_, h, w := gen.LatentShape(r.H, r.W)
+	if r.Cond, err = l.recipe.conditionBy(session, examples, h, w); err != nil {
 		return nil, err
 	}
-	return [][]float32{slices.Clone(out)}, nil
+	if guided {
+		u, err := sample.ClassCondition(session, slices.Repeat([]int64{null}, r.N))
+		if err != nil {
+			return nil, err
+		}
+		r.Uncond = &u
+	}
+	out, err := gen.Generate(ctx, r)
+	if err != nil || len(out) != 3*r.N*r.H*r.W {
+		return nil, err
+	}
+	return l.recipe.around(slices.Clone(out), examples, r.H, r.W, h, w)
+}
+
+// around puts samples of h x w pixels between what they were made of, if that can be shown, and the pictures they belong to, if there are any.
+// Small pictures are of the size of latents.
+func (r *recipe) around(samples []float32, examples []*example, h, w, smallH, smallW int) (rows [][]float32, err error) {
+	originals := images(examples)
+	switch r.condition {
+	case none, class:
+		return [][]float32{samples}, nil
+	case superres:
+		large := make([]float32, 0, len(samples))
+		for _, e := range examples {
+			for i := range 3 * h * w {
+				large = append(large, e.small[(i/(h*w)*smallH+i%(h*w)/w*smallH/h)*smallW+i%w*smallW/w])
+			}
+		}
+		rows = append(rows, large)
+	case inpaint:
+		known := make([]float32, len(originals)) // gray in the holes
+		if err := sample.Paste(known, originals, holes(examples), len(examples), h, w); err != nil {
+			return nil, err
+		}
+		if err := sample.Paste(samples, originals, holes(examples), len(examples), h, w); err != nil {
+			return nil, err
+		}
+		rows = append(rows, known)
+	}
+	rows = append(rows, samples)
+	if len(originals) == len(samples) {
+		rows = append(rows, originals)
+	}
+	return rows, nil
 }
 
 // sheet puts rows of pictures of h x w pixels into one PNG file.
