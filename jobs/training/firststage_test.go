@@ -113,6 +113,23 @@ func TestInpainting(t *testing.T) {
 	}
 }
 
+// TestPosterior refuses a log-variance to begin with where there is none to set.
+func TestPosterior(t *testing.T) {
+	logvar := append(firstStageSettings(), set("train.posterior_logvar", "-6")...)
+	_, path := fixture(t, vq, "steps: 1")
+	if _, err := runFile(context.Background(), path, jobs.RunOptions{}, logvar...); exitcode.Of(err) != exitcode.Usage || !strings.Contains(err.Error(), "a VQ autoencoder, which has no posterior") {
+		t.Errorf("VQ: %v", err)
+	}
+	dir, path := fixture(t, kl, "steps: 1")
+	if _, err := runFile(context.Background(), path, jobs.RunOptions{}, logvar...); err != nil {
+		t.Fatal(err)
+	}
+	_, err := runFile(context.Background(), path, jobs.RunOptions{}, append(logvar, set("model.checkpoint", filepath.Join(dir, "out", modelName), "output.path", filepath.Join(dir, "more"))...)...)
+	if exitcode.Of(err) != exitcode.Usage || !strings.Contains(err.Error(), "whose posterior is trained further") {
+		t.Errorf("with a checkpoint: %v", err)
+	}
+}
+
 // inpainting is a model for masked images on the first stage vq.
 func inpainting() string {
 	model := strings.Replace(modelYAML("cond_stage_config: __is_first_stage__\n    cond_stage_key: masked_image", "", 7), "image_size: 8", "image_size: 4", 1)

@@ -225,6 +225,15 @@ func (p *Prepared) openFirstStage(checkpoint *weights.File) error {
 	if p.config.FirstStage == nil || p.config.FirstStage.Kind == nn.IdentityFirstStage {
 		return exitcode.Errorf(exitcode.Usage, "%s: describes no autoencoder; stage first-stage trains one", p.config.Path)
 	}
+	if s.Train.PosteriorLogVar != 0 {
+		const key = "spec.train.posterior_logvar"
+		if p.config.FirstStage.Kind == nn.VQ {
+			return exitcode.Errorf(exitcode.Usage, "%s: %s describes a VQ autoencoder, which has no posterior", key, p.config.Path)
+		}
+		if checkpoint != nil {
+			return exitcode.Errorf(exitcode.Usage, "%s: has no meaning beside spec.model.checkpoint, whose posterior is trained further", key)
+		}
+	}
 	files, err := s.Train.PerceptualFiles()
 	if err != nil {
 		return exitcode.With(exitcode.Usage, err)
