@@ -8,14 +8,9 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/ir"
 	"github.com/ldm-batch/ldm-batch/internal/plan"
+	"github.com/ldm-batch/ldm-batch/internal/train"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
-)
-
-// Names of the entries of the optimisers' state: PyTorch's names for the moments, before that of the parameter.
-const (
-	firstMoment  = "exp_avg."
-	secondMoment = "exp_avg_sq."
 )
 
 // decoderPrefix begins the parameters after which the reference lists its loss.
@@ -111,23 +106,7 @@ func (s normTensor) counterTensor(name string) (*weights.Tensor, error) {
 }
 
 // Optimiser lists the moments of every parameter. The tensors are views and change with the next step.
-func (t *Trainer) Optimiser() ([]*weights.Tensor, error) {
-	var list []*weights.Tensor
-	for _, p := range t.params.List() {
-		m, v := t.params.Moments(p.Name)
-		for _, e := range []struct {
-			name   string
-			values []float32
-		}{{firstMoment + p.Name, m}, {secondMoment + p.Name, v}} {
-			x, err := tensor.FromFloat32(e.name, p.Shape, e.values)
-			if err != nil {
-				return nil, fmt.Errorf("optimiser: %w", err)
-			}
-			list = append(list, x)
-		}
-	}
-	return list, nil
-}
+func (t *Trainer) Optimiser() ([]*weights.Tensor, error) { return train.Moments(t.params) }
 
 // Restore goes on from a checkpoint: the model that [Trainer.Model] listed, the state that [Trainer.Optimiser] listed, and the
 // number of batches that had been made. The perceptual network stays the one that the trainer was made with.
@@ -138,14 +117,8 @@ func (t *Trainer) Restore(model, optimiser *weights.File, steps int64) error {
 	if err := t.loadNorms(model); err != nil {
 		return err
 	}
-	for _, p := range t.params.List() {
-		m, v := t.params.Moments(p.Name)
-		if err := read(optimiser, firstMoment+p.Name, m); err != nil {
-			return err
-		}
-		if err := read(optimiser, secondMoment+p.Name, v); err != nil {
-			return err
-		}
+	if err := train.ReadMoments(optimiser, t.params); err != nil {
+		return err
 	}
 	t.params.Changed()
 	t.steps = steps
@@ -159,7 +132,7 @@ func (t *Trainer) Load(model *weights.File) error {
 		return err
 	}
 	if _, ok := model.Lookup(logVarKey); ok && t.net.kl() {
-		if err := read(model, logVarKey, t.params.Data(logVarKey)); err != nil {
+		if err := model.Read(logVarKey, t.params.Data(logVarKey)); err != nil {
 			return err
 		}
 	}
@@ -180,7 +153,7 @@ func (t *Trainer) Load(model *weights.File) error {
 func (t *Trainer) loadNorms(model *weights.File) error {
 	for name, s := range t.normTensors() {
 		if s.values != nil {
-			if err := read(model, name, s.values); err != nil {
+			if err := model.Read(name, s.values); err != nil {
 				return err
 			}
 			continue
@@ -196,37 +169,15 @@ func (t *Trainer) loadNorms(model *weights.File) error {
 // load reads parameters.
 func (t *Trainer) load(f *weights.File, list []ir.Param) error {
 	for _, p := range list {
-		if err := read(f, p.Name, t.params.Data(p.Name)); err != nil {
+		if err := f.Read(p.Name, t.params.Data(p.Name)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func lookup(f *weights.File, name string, elems int) (*weights.Tensor, error) {
-	x, ok := f.Lookup(name)
-	if !ok {
-		return nil, exitcode.Errorf(exitcode.Data, "%s: no entry %s", f.Path(), name)
-	}
-	if x.NumElements() != elems {
-		return nil, exitcode.Errorf(exitcode.Data, "%s: %s has shape %v, want %d values", f.Path(), name, x.Shape, elems)
-	}
-	return x, nil
-}
-
-func read(f *weights.File, name string, dst []float32) error {
-	x, err := lookup(f, name, len(dst))
-	if err != nil {
-		return err
-	}
-	if err := x.Float32(dst); err != nil {
-		return fmt.Errorf("%s: %w", f.Path(), err)
-	}
-	return nil
-}
-
 func readCounter(f *weights.File, name string) (int64, error) {
-	x, err := lookup(f, name, 1)
+	x, err := f.Entry(name, 1)
 	if err != nil {
 		return 0, err
 	}

@@ -35,7 +35,7 @@ var layers = []struct {
 	{"sample", []string{"encode", "internal/engine", "internal/ir", "internal/plan", "internal/train", "internal/nn", "internal/patch", "internal/tile", "+internal/weights", "internal/wordpiece", "internal/exitcode"}},
 	{"eval", []string{"internal/page", "io/npz", "io/part", "io/resize", "io/stats", "internal/engine", "internal/nn", "internal/nn/inception", "internal/nn/lpips", "internal/nn/classifier", "internal/models/shapes64", "+internal/weights", "internal/exitcode", "io/preprocess", "internal/plan"}},
 	{"eval/training", []string{"internal/engine", "internal/plan", "internal/train", "internal/nn/classifier", "+internal/weights", "internal/exitcode"}},
-	{"encode", []string{"internal/engine", "internal/ir", "internal/plan", "+internal/nn", "internal/patch", "internal/tile", "+internal/weights", "internal/exitcode"}},
+	{"encode", []string{"internal/engine", "internal/ir", "internal/plan", "internal/train", "+internal/nn", "internal/patch", "internal/tile", "+internal/weights", "internal/exitcode"}},
 
 	{"internal/engine", []string{"internal/nn", "internal/ir", "internal/plan", "internal/exitcode"}},
 	{"internal/nn", []string{"internal/ir", "+internal/weights", "internal/exitcode"}},
@@ -45,7 +45,7 @@ var layers = []struct {
 	{"internal/plan", []string{"internal/ir", "internal/exitcode"}},
 	{"internal/ir", nil},
 	{"internal/weights", []string{"internal/exitcode"}},
-	{"internal/train", []string{"+internal/weights", "internal/exitcode"}},
+	{"internal/train", []string{"internal/ir", "+internal/weights", "internal/exitcode"}},
 	{"internal/patch", []string{"internal/exitcode"}},
 	{"internal/tile", []string{"internal/engine", "internal/nn", "internal/exitcode"}},
 	{"internal/wordpiece", []string{"internal/exitcode"}},

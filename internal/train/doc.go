@@ -5,7 +5,8 @@
 // needs no more than the number of the step and the place in the order to be the run that was never stopped.
 //
 // Data flow: [Schedule] and [AverageDecay] give the numbers of an optimiser step; [Order] says which row comes when, without a
-// list of rows; [WriteModel] and [WriteState] write what a checkpoint holds, [ReadState] reads it back.
+// list of rows; [WriteModel] and [WriteState] write what a checkpoint holds, [ReadState] reads it back, [Moments] and [ReadMoments] are
+// the optimiser's part of it.
 //
 // Ownership: values of this package are immutable. Tensors that are written are the caller's and are read once.
 //

@@ -9,15 +9,10 @@ import (
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/nn"
+	"github.com/ldm-batch/ldm-batch/internal/train"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
 	"github.com/ldm-batch/ldm-batch/sample"
-)
-
-// Names of the entries of the optimiser's state: PyTorch's names for the moments, before that of the parameter.
-const (
-	firstMoment  = "exp_avg."
-	secondMoment = "exp_avg_sq."
 )
 
 // Model lists the state dict of the model as it is now, in the order and under the names of the reference: schedule tables, raw
@@ -85,57 +80,27 @@ func counter(name string, n int64) (*weights.Tensor, error) {
 }
 
 // Optimiser lists the moments of every parameter. The tensors are views and change with the next step.
-func (t *Trainer) Optimiser() ([]*weights.Tensor, error) {
-	var list []*weights.Tensor
-	for _, p := range t.params.List() {
-		m, v := t.params.Moments(p.Name)
-		for _, x := range []struct {
-			name   string
-			values []float32
-		}{{firstMoment + p.Name, m}, {secondMoment + p.Name, v}} {
-			e, err := tensor.FromFloat32(x.name, p.Shape, x.values)
-			if err != nil {
-				return nil, fmt.Errorf("optimiser: %w", err)
-			}
-			list = append(list, e)
-		}
-	}
-	return list, nil
-}
+func (t *Trainer) Optimiser() ([]*weights.Tensor, error) { return train.Moments(t.params) }
 
 // Restore goes on from a checkpoint: the model that [Trainer.Model] listed, the state that [Trainer.Optimiser] listed, and the
 // number of steps that had been made.
 func (t *Trainer) Restore(model, optimiser *weights.File, steps int64) error {
-	load := func(f *weights.File, name string, dst []float32) error {
-		x, ok := f.Lookup(name)
-		if !ok {
-			return exitcode.Errorf(exitcode.Data, "%s: no entry %s", f.Path(), name)
-		}
-		if x.NumElements() != len(dst) {
-			return exitcode.Errorf(exitcode.Data, "%s: %s has shape %v, want %d values", f.Path(), name, x.Shape, len(dst))
-		}
-		return x.Float32(dst)
+	if err := train.ReadMoments(optimiser, t.params); err != nil {
+		return err
 	}
 	for _, p := range t.params.List() {
-		m, v := t.params.Moments(p.Name)
-		if err := load(model, p.Name, t.params.Data(p.Name)); err != nil {
-			return err
-		}
-		if err := load(optimiser, firstMoment+p.Name, m); err != nil {
-			return err
-		}
-		if err := load(optimiser, secondMoment+p.Name, v); err != nil {
+		if err := model.Read(p.Name, t.params.Data(p.Name)); err != nil {
 			return err
 		}
 		if shadow, ok := weights.EMAName(p.Name); ok && slices.Contains(t.averaged, p.Name) {
-			if err := load(model, shadow, t.params.Average(p.Name)); err != nil {
+			if err := model.Read(shadow, t.params.Average(p.Name)); err != nil {
 				return err
 			}
 		}
 	}
 	if t.model.Config.Diffusion.ScaleByStd {
 		v := make([]float32, 1)
-		if err := load(model, "scale_factor", v); err != nil {
+		if err := model.Read("scale_factor", v); err != nil {
 			return err
 		}
 		t.model.ScaleFactor = v[0]
