@@ -182,7 +182,8 @@ func ExampleFile() {
 		fmt.Println(err)
 		return
 	}
-	for _, t := range b.Tensors {
+	for _, k := range keys {
+		t := b.Tensors[k.Name]
 		fmt.Println(t.Name, t.DType, t.Shape)
 	}
 	// Output:
