@@ -11,9 +11,9 @@ type ConvWeights struct {
 }
 
 // PackConv packs oihw, (O,C,KH,KW) row-major, for the layer that s describes. The algorithm follows from the layer alone, never
-// from N: Winograd F(4x4,3x3) or F(2x2,3x3) (Lavin and Gray 2016, with interpolation points that keep the error small) where
-// the kernel is 3x3 with stride 1 and padding 1 and both channel counts are large enough, and a direct implicit matrix product
-// otherwise. oihw is read once and not kept.
+// from N: Winograd (Lavin and Gray 2016, with interpolation points that keep the error small) where the stride is 1, the kernel is 3x3,
+// 5x5 or a row or column of 3 or 7, and both channel counts are large enough, and a direct implicit matrix product otherwise.
+// oihw is read once and not kept.
 func PackConv(p *Pool, s ConvShape, oihw []float32, prec Precision) (*ConvWeights, error) {
 	s.N = 1
 	if err := s.Validate(); err != nil {
@@ -32,7 +32,7 @@ func PackConv(p *Pool, s ConvShape, oihw []float32, prec Precision) (*ConvWeight
 	return w, nil
 }
 
-// Algorithm is "winograd4", "winograd2" or "direct"; of the first part of an input gradient.
+// Algorithm is "direct" or "winograd HxW" with the size of a tile's output; of the first part of an input gradient.
 func (w *ConvWeights) Algorithm() string { return w.algo }
 
 // Bytes is the memory that the packed weights take.

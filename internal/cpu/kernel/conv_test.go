@@ -73,35 +73,54 @@ func TestConv(t *testing.T) {
 	up2.Upsample = true
 	upOdd := square(2, 6, 10, 5, 7, 3, 1, 1)
 	upOdd.Upsample = true
+	line := func(n, h, w, c, o, kh, kw, padTop, padLeft int) ConvShape {
+		return ConvShape{N: n, H: h, W: w, C: c, O: o, KH: kh, KW: kw, Stride: 1, PadTop: padTop, PadLeft: padLeft,
+			OutH: h + 2*padTop - kh + 1, OutW: w + 2*padLeft - kw + 1}
+	}
+	upFive := square(2, 8, 10, 20, 24, 5, 1, 2)
+	upFive.Upsample = true
 	asym := ConvShape{N: 2, H: 9, W: 12, C: 16, O: 24, KH: 3, KW: 3, Stride: 2, OutH: 4, OutW: 6}
 	cases := []ConvShape{
-		square(2, 16, 16, 64, 64, 3, 1, 1), // F(4,3), even tiles
-		square(3, 18, 15, 32, 96, 3, 1, 1), // F(4,3), ragged tiles
-		square(1, 33, 17, 48, 40, 3, 1, 1), // F(4,3), odd everything
-		square(2, 17, 19, 20, 28, 3, 1, 1), // channels that are no multiple of 8 or 16
-		square(2, 16, 16, 33, 35, 3, 1, 1), // odd channels
-		square(2, 64, 68, 16, 24, 3, 1, 1), // enough tiles for blocks of each thread's own
-		square(3, 8, 8, 64, 48, 3, 1, 1),   // F(2,3)
-		square(2, 7, 5, 40, 36, 3, 1, 1),   // F(2,3), ragged
-		square(5, 1, 1, 32, 32, 3, 1, 1),   // one pixel
-		square(2, 2, 3, 64, 64, 3, 1, 1),   // smaller than a tile
-		square(2, 12, 12, 3, 64, 3, 1, 1),  // first layer of a network
-		square(2, 12, 12, 64, 3, 3, 1, 1),  // last layer
-		square(1, 5, 7, 1, 1, 3, 1, 1),     // smallest channels
-		square(2, 9, 9, 24, 40, 1, 1, 0),   // 1x1
-		square(2, 16, 16, 32, 48, 3, 2, 1), // stride 2
-		square(2, 15, 13, 17, 19, 3, 2, 1), // stride 2, odd
-		square(2, 9, 8, 12, 20, 4, 2, 1),   // discriminator kernel
-		square(1, 8, 8, 6, 5, 4, 1, 1),     // even kernel
-		square(1, 11, 11, 9, 9, 5, 1, 2),   // 5x5
-		square(1, 4, 4, 700, 24, 3, 1, 1),  // sums longer than a stretch
+		square(2, 16, 16, 64, 64, 3, 1, 1),  // F(4,3), even tiles
+		square(3, 18, 15, 32, 96, 3, 1, 1),  // F(4,3), ragged tiles
+		square(1, 33, 17, 48, 40, 3, 1, 1),  // F(4,3), odd everything
+		square(2, 17, 19, 20, 28, 3, 1, 1),  // channels that are no multiple of 8 or 16
+		square(2, 16, 16, 33, 35, 3, 1, 1),  // odd channels
+		square(2, 64, 68, 16, 24, 3, 1, 1),  // enough tiles for blocks of each thread's own
+		square(3, 8, 8, 64, 48, 3, 1, 1),    // F(2,3)
+		square(2, 7, 5, 40, 36, 3, 1, 1),    // F(2,3), ragged
+		square(5, 1, 1, 32, 32, 3, 1, 1),    // one pixel
+		square(2, 2, 3, 64, 64, 3, 1, 1),    // smaller than a tile
+		square(2, 12, 12, 3, 64, 3, 1, 1),   // first layer of a network
+		square(2, 12, 12, 64, 3, 3, 1, 1),   // last layer
+		square(1, 5, 7, 1, 1, 3, 1, 1),      // smallest channels
+		square(2, 9, 9, 24, 40, 1, 1, 0),    // 1x1
+		square(2, 16, 16, 32, 48, 3, 2, 1),  // stride 2
+		square(2, 15, 13, 17, 19, 3, 2, 1),  // stride 2, odd
+		square(2, 9, 8, 12, 20, 4, 2, 1),    // discriminator kernel
+		square(1, 8, 8, 6, 5, 4, 1, 1),      // even kernel
+		square(1, 11, 11, 9, 9, 5, 1, 2),    // 5x5
+		square(1, 4, 4, 700, 24, 3, 1, 1),   // sums longer than a stretch
+		square(2, 19, 21, 20, 36, 3, 1, 0),  // F(4,3) without padding
+		square(1, 16, 15, 16, 16, 3, 1, 2),  // F(4,3) with more padding than taps can use
+		square(2, 9, 8, 33, 17, 3, 1, 0),    // F(2,3) without padding
+		square(2, 11, 13, 24, 40, 5, 1, 2),  // F(2,5)
+		square(3, 34, 31, 17, 33, 5, 1, 0),  // F(2,5) without padding, blocks of each thread's own
+		line(2, 17, 17, 32, 48, 1, 7, 0, 3), // F(4,7) in rows
+		line(2, 17, 17, 32, 48, 7, 1, 3, 0), // and in columns
+		line(3, 20, 37, 17, 35, 1, 7, 0, 0), // without padding, odd channels
+		line(3, 37, 19, 35, 17, 7, 1, 0, 0),
+		line(2, 2, 3, 16, 16, 1, 7, 0, 3),   // smaller than a tile
+		line(2, 64, 64, 16, 20, 7, 1, 3, 0), // blocks of each thread's own
+		line(2, 8, 8, 40, 72, 1, 3, 0, 1),   // F(4,3) in rows
+		line(2, 8, 8, 40, 72, 3, 1, 1, 0),   // and in columns
 		{N: 1, H: 4, W: 4, C: 600, O: 17, KH: 1, KW: 1, Stride: 1, OutH: 4, OutW: 4},
 		{N: 2, H: 5, W: 6, C: 8, O: 16, KH: 1, KW: 3, Stride: 1, PadLeft: 1, OutH: 5, OutW: 6},
-		asym, up, up2, upOdd,
+		asym, up, up2, upOdd, upFive,
 	}
 	eachISA(t, func(t *testing.T, ps []*Pool) {
 		for i, s := range cases {
-			t.Run(fmt.Sprintf("%dx%dx%dx%d-%d-k%dx%ds%dp%d-up%v", s.N, s.H, s.W, s.C, s.O, s.KH, s.KW, s.Stride, s.PadTop, s.Upsample), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%dx%dx%dx%d-%d-k%dx%ds%dp%dx%d-up%v", s.N, s.H, s.W, s.C, s.O, s.KH, s.KW, s.Stride, s.PadTop, s.PadLeft, s.Upsample), func(t *testing.T) {
 				fan := float64(s.C * s.KH * s.KW)
 				w := random(t, 1, s.O*s.C*s.KH*s.KW, 1/sqrt(fan))
 				x := random(t, 2, s.inLen(), 1)

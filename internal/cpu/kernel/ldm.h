@@ -43,7 +43,7 @@ ldm_pool *ldm_pool_new(int threads, int isa); // NULL when memory or threads are
 void ldm_pool_free(ldm_pool *p);
 double ldm_peak(ldm_pool *p);
 
-// algo is 4 and 2 for Winograd F(4,3) and F(2,3), 0 for direct. Sizes are in floats; dst must be zeroed. Growing the scratch
+// algo is 0 for direct, otherwise the height and width of the output tiles of a Winograd kind, height << 4 | width. Sizes are in floats; dst must be zeroed. Growing the scratch
 // memory returns 0, or -1 when there is no memory; a kernel whose scratch memory cannot be had returns -1 too.
 long ldm_conv_size(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf);
 void ldm_conv_pack(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf, const float *oihw, float *dst);

@@ -69,25 +69,46 @@ func (k *native) setConv(s ConvShape) *C.ldm_conv_shape {
 	return &k.convShape
 }
 
-// algorithm chooses by the layer alone: Winograd for 3x3 with stride 1 and padding 1 once the transforms pay, with small tiles
-// for maps of which large tiles would cover too few to hide the reading of the weights.
-func algorithm(s ConvShape) int {
-	switch {
-	case s.KH != 3 || s.KW != 3 || s.Stride != 1 || s.PadTop != 1 || s.PadLeft != 1 || s.OutH != s.H || s.OutW != s.W || min(s.C, s.O) < 16:
-		return 0
-	case s.H*s.W < 14*16:
-		return 2
+// winograd is the output tile of a Winograd convolution, its height and width; zero means the direct product.
+type winograd struct{ h, w int }
+
+func (w winograd) String() string {
+	if w.h == 0 {
+		return "direct"
 	}
-	return 4
+	return fmt.Sprintf("winograd %dx%d", w.h, w.w)
+}
+
+// algorithm chooses by the layer alone: Winograd for the kernels of winograd.inc.h with stride 1 once the transforms pay, with
+// small tiles for maps of which large tiles would cover too few to hide the reading of the weights.
+func algorithm(s ConvShape) winograd {
+	if s.Stride != 1 || min(s.C, s.O) < 16 {
+		return winograd{}
+	}
+	switch [2]int{s.KH, s.KW} {
+	case [2]int{3, 3}:
+		if s.OutH*s.OutW < 14*16 {
+			return winograd{2, 2}
+		}
+		return winograd{4, 4}
+	case [2]int{5, 5}:
+		return winograd{2, 2}
+	case [2]int{1, 3}, [2]int{1, 7}:
+		return winograd{1, 4}
+	case [2]int{3, 1}, [2]int{7, 1}:
+		return winograd{4, 1}
+	}
+	return winograd{}
 }
 
 func (k *native) packConv(s ConvShape, oihw []float32, prec Precision, direct bool) packed {
-	algo := 0
+	var algo winograd
 	if !direct {
 		algo = algorithm(s)
 	}
-	data := Alloc(int(C.ldm_conv_size(k.pool, k.setConv(s), C.int(algo), flag(prec == Mixed))))
-	w := packed{algo: [...]string{0: "direct", 2: "winograd2", 4: "winograd4"}[algo], data: data, kind: algo, prec: prec}
+	kind := algo.h<<4 | algo.w
+	data := Alloc(int(C.ldm_conv_size(k.pool, k.setConv(s), C.int(kind), flag(prec == Mixed))))
+	w := packed{algo: algo.String(), data: data, kind: kind, prec: prec}
 	k.repackConv(s, oihw, w)
 	return w
 }

@@ -135,22 +135,18 @@ static int linear_grad_weight(ldm_pool *pool, const ldm_linear_shape *s, const f
 // dw = G^T (sum over tiles of (A dy A^T) (B^T x B)) G. All threads transform a block of tiles, then multiply its frequencies.
 
 static INLINE void transform_dy(const int m, const vf *y, vf *e) {
+	const int pairs = m / 2;
 	e[0] = y[0];
-	if (m == 2) {
-		e[1] = y[0] + y[1];
-		e[2] = y[0] - y[1];
-		e[3] = y[1];
-		return;
+	e[m + 1] = y[m - 1];
+	UNROLL for (int i = 0; i < pairs; i++) {
+		vf even = y[0], odd = pairs_of[pairs][i] * y[1];
+		UNROLL for (int k = 2; k < m; k += 2) {
+			even += power(pairs_of[pairs][i], k) * y[k];
+			odd += power(pairs_of[pairs][i], k + 1) * y[k + 1];
+		}
+		e[2 * i + 1] = even + odd;
+		e[2 * i + 2] = even - odd;
 	}
-	const float a = POINT_A, b = POINT_B, a2 = a * a, b2 = b * b;
-	vf even = y[0] + a2 * y[2], odd = a * y[1] + a2 * a * y[3];
-	e[1] = even + odd;
-	e[2] = even - odd;
-	even = y[0] + b2 * y[2];
-	odd = b * y[1] + b2 * b * y[3];
-	e[3] = even + odd;
-	e[4] = even - odd;
-	e[5] = y[3];
 }
 
 static INLINE void tile_dy_m(const int m, const float *const *in, long c1, float *v, long plane) {
@@ -183,7 +179,7 @@ typedef struct {
 static void tile_dy(const winograd_grad_job *j, long t, long l) {
 	const ldm_conv_shape *s = j->t.s;
 	const float *in[16];
-	int m = j->t.m;
+	int m = j->t.kind->mh;
 	long n = t / (j->t.tiles_x * j->t.tiles_y), rest = t % (j->t.tiles_x * j->t.tiles_y);
 	long y0 = rest / j->t.tiles_x * m, x0 = rest % j->t.tiles_x * m;
 	for (int i = 0; i < m; i++)
@@ -193,7 +189,7 @@ static void tile_dy(const winograd_grad_job *j, long t, long l) {
 }
 
 // G^T s G for all input channels of output channel o.
-static INLINE void tile_dw_m(const int m, const winograd_grad_job *j, float g[6][3], long o, int add) {
+static INLINE void tile_dw_m(const int m, const winograd_grad_job *j, float g[edge_max][3], long o, int add) {
 	const int edge = m + 2;
 	for (long c = 0; c < j->t.c; c += VL) {
 		const float *s = j->sums + o * j->ld + c;
@@ -216,19 +212,19 @@ static INLINE void tile_dw_m(const int m, const winograd_grad_job *j, float g[6]
 	}
 }
 
-static NOINLINE void tile_dw_4(const winograd_grad_job *j, float g[6][3], long o, int add) { tile_dw_m(4, j, g, o, add); }
-static NOINLINE void tile_dw_2(const winograd_grad_job *j, float g[6][3], long o, int add) { tile_dw_m(2, j, g, o, add); }
+static NOINLINE void tile_dw_4(const winograd_grad_job *j, float g[edge_max][3], long o, int add) { tile_dw_m(4, j, g, o, add); }
+static NOINLINE void tile_dw_2(const winograd_grad_job *j, float g[edge_max][3], long o, int add) { tile_dw_m(2, j, g, o, add); }
 
-static void weight_transform(int m, double g[6][3]);
+static void weight_transform(int edge, int taps, transform_g g);
 
 static void winograd_grad_task(void *arg, int tid, int threads) {
 	winograd_grad_job *j = arg;
 	winograd_job *w = &j->t;
 	(void)threads;
-	double exact[6][3];
-	float g[6][3];
-	weight_transform(w->m, exact);
-	for (int i = 0; i < w->edge; i++)
+	transform_g exact;
+	float g[edge_max][3];
+	weight_transform(w->eh, 3, exact);
+	for (int i = 0; i < w->eh; i++)
 		for (int k = 0; k < 3; k++) g[i][k] = exact[i][k];
 	for (long b = 0, first = 0; b < w->blocks; b++) {
 		long t0 = w->tiles * b / w->blocks, t1 = w->tiles * (b + 1) / w->blocks, i;
@@ -246,7 +242,7 @@ static void winograd_grad_task(void *arg, int tid, int threads) {
 		pool_barrier(w->pool);
 		if (!tid) w->next[1].next = 0;
 		if (b + 1 < w->blocks && b + 1 - first < j->round) continue;
-		while ((i = take(&w->next[2])) < w->o) (w->m == 4 ? tile_dw_4 : tile_dw_2)(j, g, i, first > 0);
+		while ((i = take(&w->next[2])) < w->o) (w->kind->mh == 4 ? tile_dw_4 : tile_dw_2)(j, g, i, first > 0);
 		pool_barrier(w->pool);
 		if (!tid) w->next[2].next = 0;
 		first = b + 1;
@@ -255,12 +251,9 @@ static void winograd_grad_task(void *arg, int tid, int threads) {
 
 static int winograd_grad_weight(ldm_pool *pool, const ldm_conv_shape *s, int m, const float *x, const float *dy, float *dw) {
 	enum { block_bytes = 8 << 20, round_tiles = 4096 };
-	winograd_grad_job j = {.t = {.pool = pool, .m = m, .edge = m + 2, .frequencies = (m + 2) * (m + 2), .c = s->c, .o = s->o, .s = s, .x = x}, .dy = dy,
-		.dw = dw};
+	winograd_grad_job j = {.t = winograd_start(pool, s, m << 4 | m), .dy = dy, .dw = dw};
 	winograd_job *w = &j.t;
-	w->tiles_x = div_up(s->w, m);
-	w->tiles_y = div_up(s->h, m);
-	w->tiles = s->n * w->tiles_x * w->tiles_y;
+	w->x = x;
 	w->ldv = odd_lines(div_up(s->c, NR) * NR);
 	j.ldd = odd_lines(s->o);
 	j.ld = odd_lines(div_up(s->c, NR) * NR);

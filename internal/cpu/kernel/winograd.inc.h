@@ -1,52 +1,200 @@
-// Winograd convolution F(m,3) in two dimensions, m = 4 or 2, for 3x3 kernels with stride 1 and padding 1 (Lavin and Gray 2016).
+// Winograd convolution (Lavin and Gray 2016) for kernels with stride 1, in two dimensions or in one.
 //
-// An output tile of m x m pixels comes from an input tile of (m+2) x (m+2) pixels: the input tile is transformed, each of its
-// (m+2)^2 frequencies is multiplied by that frequency's C x O matrix (one product over all tiles), and the result is
-// transformed back. Interpolation points are 0, +-5/8, +-3/2 and infinity for m = 4, which keep the error 2.3 times below that
-// of the usual 0, +-1, +-2, and 0, +-1 and infinity for m = 2. Weights are transformed in float64 and rounded once.
+// Along an axis, m output pixels come from edge = m + r - 1 input pixels, where r is the kernel's size: an input tile is
+// transformed, each of its frequencies is multiplied by that frequency's C x O matrix (one product over all tiles), and the
+// result is transformed back. An axis on which the kernel has one tap is left alone: m = edge = 1. Interpolation points are 0,
+// pairs +-p and infinity. The pairs are those with the smallest error: for an edge of 6, it is 2.3 times below that of the usual
+// 1 and 2. Weights are transformed in float64 and rounded once.
 //
 // Packed weights: [frequency][panel][C][NR]. Transformed tiles v: [frequency][tile][C], products m: [frequency][tile][O], with
 // rows padded by a cache line and planes an odd number of lines apart, since otherwise all frequencies of a tile would compete
 // for the same cache sets.
 
-#define POINT_A 0.625f
-#define POINT_B 1.5f
+// Every kind there is: height and width of the kernel, and of a tile's output. algorithm in native.go chooses among them.
+#define WINOGRAD_KINDS(X) X(3, 3, 4, 4) X(3, 3, 2, 2) X(5, 5, 2, 2) X(1, 7, 1, 4) X(7, 1, 4, 1) X(1, 3, 1, 4) X(3, 1, 4, 1)
 
-static INLINE void transform_in(const int m, const vf *d, vf *o) {
-	if (m == 2) {
-		o[0] = d[2] - d[0];
-		o[1] = d[2] + d[1];
-		o[2] = d[2] - d[1];
-		o[3] = d[3] - d[1];
-		return;
+enum { edge_max = 10, out_max = 4, taps_max = 7, kernel_max = 25, tile_max = 36, pairs_max = 4 };
+
+static const float pairs_of[pairs_max + 1][pairs_max] = {{0}, {1}, {0.625f, 1.5f}, {0}, {0.375f, 0.875f, 1.25f, 2.5f}};
+
+// q[k] is the factor of x^2k in the product of x^2 - p^2 over all pairs but number skip.
+static INLINE void pair_product(const int pairs, const int skip, float *q) {
+	q[0] = 1;
+	UNROLL for (int i = 1; i <= pairs_max; i++) q[i] = 0;
+	UNROLL for (int k = 0; k < pairs; k++) {
+		if (k == skip) continue;
+		const float p2 = pairs_of[pairs][k] * pairs_of[pairs][k];
+		UNROLL for (int i = pairs_max; i > 0; i--) q[i] = q[i - 1] - p2 * q[i];
+		q[0] *= -p2;
 	}
-	const float a = POINT_A, b = POINT_B, a2 = a * a, b2 = b * b;
-	vf even_a = d[4] - b2 * d[2], odd_a = a * (d[3] - b2 * d[1]);
-	vf even_b = d[4] - a2 * d[2], odd_b = b * (d[3] - a2 * d[1]);
-	o[0] = d[4] - (a2 + b2) * d[2] + a2 * b2 * d[0];
-	o[1] = even_a + odd_a;
-	o[2] = even_a - odd_a;
-	o[3] = even_b + odd_b;
-	o[4] = even_b - odd_b;
-	o[5] = d[5] - (a2 + b2) * d[3] + a2 * b2 * d[1];
 }
 
-static INLINE void transform_out(const int m, const vf *d, vf *y) {
-	if (m == 2) {
-		y[0] = d[0] + (d[1] + d[2]);
-		y[1] = (d[1] - d[2]) + d[3];
+// The sum of q[k] * d[2k] for k <= n, where q[n] is 1.
+static INLINE vf pair_sum(const int n, const float *q, const vf *d) {
+	vf v = d[2 * n];
+	UNROLL for (int k = n - 1; k >= 0; k--) v += q[k] * d[2 * k];
+	return v;
+}
+
+static INLINE void transform_in(const int edge, const vf *d, vf *o) {
+	const int pairs = edge / 2 - 1;
+	float q[pairs_max + 1];
+	if (edge == 1) {
+		o[0] = d[0];
 		return;
 	}
-	const float a = POINT_A, b = POINT_B, a2 = a * a, b2 = b * b;
-	vf sa = d[1] + d[2], da = d[1] - d[2], sb = d[3] + d[4], db = d[3] - d[4];
-	y[0] = d[0] + sa + sb;
-	y[1] = a * da + b * db;
-	y[2] = a2 * sa + b2 * sb;
-	y[3] = a2 * a * da + (b2 * b * db + d[5]);
+	pair_product(pairs, -1, q);
+	o[0] = pair_sum(pairs, q, d);
+	o[edge - 1] = pair_sum(pairs, q, d + 1);
+	UNROLL for (int i = 0; i < pairs; i++) {
+		pair_product(pairs, i, q);
+		vf even = pair_sum(pairs - 1, q, d + 2), odd = pairs_of[pairs][i] * pair_sum(pairs - 1, q, d + 1);
+		o[2 * i + 1] = even + odd;
+		o[2 * i + 2] = even - odd;
+	}
+}
+
+static INLINE float power(const float x, const int n) {
+	float p = 1;
+	UNROLL for (int i = 0; i < n; i++) p *= x;
+	return p;
+}
+
+static INLINE void transform_out(const int m, const int edge, const vf *d, vf *y) {
+	const int pairs = edge / 2 - 1;
+	if (edge == 1) {
+		y[0] = d[0];
+		return;
+	}
+	UNROLL for (int k = 0; k < m; k++) {
+		vf v = k == 0 ? d[0] : k == m - 1 ? d[edge - 1] : (vf){0};
+		UNROLL for (int i = pairs - 1; i >= 0; i--) {
+			vf both = k % 2 ? d[2 * i + 1] - d[2 * i + 2] : d[2 * i + 1] + d[2 * i + 2];
+			v += power(pairs_of[pairs][i], k) * both;
+		}
+		y[k] = v;
+	}
+}
+
+// Where the output of a tile goes.
+typedef struct {
+	float *y;
+	const float *residual;
+	long row_stride, rows, cols; // of the part of the tile that lies in the image
+	const epilogue *e;
+	const float *sample; // the sample's bias
+} tile_target;
+
+typedef double transform_g[edge_max][taps_max];
+
+// A kind: how to transform channels c0..c1 of an input tile, whose pixels are at in, into v; how to transform channels o0..o1 of its
+// products p back and finish them; and how to transform the weights of one input channel and wide output channels.
+typedef struct {
+	int kh, kw, mh, mw;
+	void (*in)(const float *const *in, long c0, long c1, float *v, long plane);
+	void (*out)(const float *p, long plane, const tile_target *g, long o0, long o1, long ld);
+	void (*pack)(transform_g gh, transform_g gw, const double src[kernel_max][NR], int wide, float *dst, long plane);
+} winograd_kind;
+
+static INLINE void tile_in_of(const int eh, const int ew, const float *const *in, long c0, long c1, float *v, long plane) {
+	for (long c = c0; c < c1; c += VL) {
+		vf t[tile_max], d[edge_max], o[edge_max];
+		long n = c1 - c;
+		if (n >= VL) {
+			UNROLL for (int j = 0; j < ew; j++) {
+				UNROLL for (int i = 0; i < eh; i++) d[i] = load(in[i * ew + j] + c);
+				transform_in(eh, d, o);
+				UNROLL for (int i = 0; i < eh; i++) t[i * ew + j] = o[i];
+			}
+		} else {
+			for (int j = 0; j < ew; j++) {
+				for (int i = 0; i < eh; i++) d[i] = load_n(in[i * ew + j] + c, n);
+				transform_in(eh, d, o);
+				for (int i = 0; i < eh; i++) t[i * ew + j] = o[i];
+			}
+		}
+		UNROLL for (int i = 0; i < eh; i++) {
+			transform_in(ew, t + i * ew, o);
+			UNROLL for (int j = 0; j < ew; j++) store(v + (i * ew + j) * plane + c, o[j]);
+		}
+	}
+}
+
+static INLINE void tile_out_of(const int mh, const int mw, const int eh, const int ew, const float *p, long plane, const tile_target *g, long o0,
+	long o1, long ld) {
+	for (long o = o0; o < o1; o += VL) {
+		vf t[edge_max][out_max], d[edge_max], r[out_max];
+		long n = o1 - o;
+		UNROLL for (int i = 0; i < eh; i++) {
+			UNROLL for (int j = 0; j < ew; j++) d[j] = load(p + (i * ew + j) * plane + o);
+			transform_out(mw, ew, d, r);
+			UNROLL for (int j = 0; j < mw; j++) t[i][j] = r[j];
+		}
+		UNROLL for (int j = 0; j < mw; j++) {
+			UNROLL for (int i = 0; i < eh; i++) d[i] = t[i][j];
+			transform_out(mh, eh, d, r);
+			if (j >= g->cols) continue;
+			UNROLL for (int i = 0; i < mh; i++) {
+				if (i >= g->rows) continue;
+				long at = i * g->row_stride + j * ld + o;
+				store_n(g->y + at, finish(g->e, r[i], g->sample, o, n, g->residual ? g->residual + at : NULL), n);
+			}
+		}
+	}
+}
+
+typedef double vd __attribute__((vector_size(VL * 4)));
+enum { VD = VL / 2 };
+
+// G g G^T, a vector of output channels at a time.
+static INLINE void pack_of(const int kh, const int kw, const int eh, const int ew, transform_g gh, transform_g gw, const double src[kernel_max][NR],
+	int wide, float *dst, long plane) {
+	for (int l = 0; l < wide; l += VD) {
+		vd t[edge_max][taps_max];
+		UNROLL for (int x = 0; x < kw; x++) {
+			vd r[taps_max];
+			UNROLL for (int k = 0; k < kh; k++) memcpy(&r[k], &src[k * kw + x][l], sizeof(vd));
+			UNROLL for (int i = 0; i < eh; i++) {
+				t[i][x] = gh[i][0] * r[0];
+				UNROLL for (int k = 1; k < kh; k++) t[i][x] += gh[i][k] * r[k];
+			}
+		}
+		UNROLL for (int i = 0; i < eh; i++)
+			UNROLL for (int k = 0; k < ew; k++) {
+				vd u = t[i][0] * gw[k][0];
+				UNROLL for (int x = 1; x < kw; x++) u += t[i][x] * gw[k][x];
+				float *d = dst + (i * ew + k) * plane + l;
+				UNROLL for (int e = 0; e < VD; e++) d[e] = (float)u[e];
+			}
+	}
+}
+
+#define WINOGRAD_FUNCTIONS(KH, KW, MH, MW)                                                                                                        \
+	static NOINLINE void tile_in_##KH##x##KW##_##MH##x##MW(const float *const *in, long c0, long c1, float *v, long plane) {                      \
+		tile_in_of(MH + KH - 1, MW + KW - 1, in, c0, c1, v, plane);                                                                               \
+	}                                                                                                                                             \
+	static NOINLINE void tile_out_##KH##x##KW##_##MH##x##MW(const float *p, long plane, const tile_target *g, long o0, long o1, long ld) {        \
+		tile_out_of(MH, MW, MH + KH - 1, MW + KW - 1, p, plane, g, o0, o1, ld);                                                                   \
+	}                                                                                                                                             \
+	static NOINLINE void pack_##KH##x##KW##_##MH##x##MW(transform_g gh, transform_g gw, const double src[kernel_max][NR], int wide, float *dst,   \
+		long plane) {                                                                                                                             \
+		pack_of(KH, KW, MH + KH - 1, MW + KW - 1, gh, gw, src, wide, dst, plane);                                                                 \
+	}
+#define WINOGRAD_KIND(KH, KW, MH, MW) \
+	{KH, KW, MH, MW, tile_in_##KH##x##KW##_##MH##x##MW, tile_out_##KH##x##KW##_##MH##x##MW, pack_##KH##x##KW##_##MH##x##MW},
+WINOGRAD_KINDS(WINOGRAD_FUNCTIONS)
+static const winograd_kind winograd_kinds[] = {WINOGRAD_KINDS(WINOGRAD_KIND)};
+
+// The kind for a layer and an algorithm; see ldm.h.
+static const winograd_kind *winograd_kind_of(const ldm_conv_shape *s, int algo) {
+	const winograd_kind *k = winograd_kinds;
+	while (k->kh != s->kh || k->kw != s->kw || k->mh != algo >> 4 || k->mw != (algo & 15)) k++;
+	return k;
 }
 
 typedef struct {
-	int m, edge, frequencies; // edge = m + 2
+	const winograd_kind *kind;
+	int eh, ew, frequencies; // height and width of an input tile
 	long tiles, tiles_x, tiles_y, c, o, panels;
 	ldm_pool *pool;
 	const ldm_conv_shape *s;
@@ -61,99 +209,42 @@ typedef struct {
 	ldm_counter next[3];
 } winograd_job;
 
-// Channels c0..c1 of the transformed input tile.
-static INLINE void tile_in_m(const int m, const float *const *in, long c0, long c1, float *v, long plane) {
-	enum { E = 6 };
-	const int edge = m + 2;
-	for (long c = c0; c < c1; c += VL) {
-		vf t[E][E], d[E], o[E];
-		long n = c1 - c;
-		if (n >= VL) {
-			UNROLL for (int j = 0; j < edge; j++) {
-				UNROLL for (int i = 0; i < edge; i++) d[i] = load(in[i * edge + j] + c);
-				transform_in(m, d, o);
-				UNROLL for (int i = 0; i < edge; i++) t[i][j] = o[i];
-			}
-		} else {
-			for (int j = 0; j < edge; j++) {
-				for (int i = 0; i < edge; i++) d[i] = load_n(in[i * edge + j] + c, n);
-				transform_in(m, d, o);
-				for (int i = 0; i < edge; i++) t[i][j] = o[i];
-			}
-		}
-		UNROLL for (int i = 0; i < edge; i++) {
-			transform_in(m, t[i], o);
-			UNROLL for (int j = 0; j < edge; j++) store(v + (i * edge + j) * plane + c, o[j]);
-		}
-	}
+static winograd_job winograd_start(ldm_pool *pool, const ldm_conv_shape *s, int algo) {
+	const winograd_kind *k = winograd_kind_of(s, algo);
+	winograd_job j = {.kind = k, .eh = k->mh + k->kh - 1, .ew = k->mw + k->kw - 1, .pool = pool, .c = s->c, .o = s->o, .s = s};
+	j.frequencies = j.eh * j.ew;
+	j.tiles_x = div_up(s->out_w, k->mw);
+	j.tiles_y = div_up(s->out_h, k->mh);
+	j.tiles = s->n * j.tiles_x * j.tiles_y;
+	return j;
 }
-
-static NOINLINE void tile_in_4(const float *const *in, long c0, long c1, float *v, long plane) { tile_in_m(4, in, c0, c1, v, plane); }
-static NOINLINE void tile_in_2(const float *const *in, long c0, long c1, float *v, long plane) { tile_in_m(2, in, c0, c1, v, plane); }
 
 // Transforms tile t of the whole batch into row l of the block. Pixels outside the image point at zeros.
 static void tile_in(const winograd_job *j, long t, long l, long c0, long c1, float *v) {
 	const ldm_conv_shape *s = j->s;
-	const float *in[36];
+	const float *in[tile_max];
 	long n = t / (j->tiles_x * j->tiles_y), rest = t % (j->tiles_x * j->tiles_y);
-	long y0 = rest / j->tiles_x * j->m - 1, x0 = rest % j->tiles_x * j->m - 1;
+	long y0 = rest / j->tiles_x * j->kind->mh - s->pad_top, x0 = rest % j->tiles_x * j->kind->mw - s->pad_left;
 	int up = s->upsample != 0;
 	long w = s->w >> up, h = s->h >> up;
 	const float *img = j->x + n * h * w * j->c;
-	for (int i = 0; i < j->edge; i++)
-		for (int k = 0; k < j->edge; k++) {
+	for (int i = 0; i < j->eh; i++)
+		for (int k = 0; k < j->ew; k++) {
 			long y = y0 + i, x = x0 + k;
 			int ok = y >= 0 && y < s->h && x >= 0 && x < s->w;
-			in[i * j->edge + k] = ok ? img + ((y >> up) * w + (x >> up)) * j->c : j->zeros;
+			in[i * j->ew + k] = ok ? img + ((y >> up) * w + (x >> up)) * j->c : j->zeros;
 		}
-	(j->m == 4 ? tile_in_4 : tile_in_2)(in, c0, c1, v + l * j->ldv, j->v_plane);
-}
-
-typedef struct {
-	float *y;
-	const float *residual;
-	long row_stride, rows, cols; // of the part of the tile that lies in the image
-	const epilogue *e;
-	const float *sample; // the sample's bias
-} tile_target;
-
-static INLINE void tile_out_m(const int m, const float *p, long plane, const tile_target *g, long o, long n, long ld) {
-	enum { E = 6 };
-	const int edge = m + 2;
-	vf t[E][4], d[E], r[4];
-	UNROLL for (int i = 0; i < edge; i++) {
-		UNROLL for (int j = 0; j < edge; j++) d[j] = load(p + (i * edge + j) * plane);
-		transform_out(m, d, r);
-		UNROLL for (int j = 0; j < m; j++) t[i][j] = r[j];
-	}
-	UNROLL for (int j = 0; j < m; j++) {
-		UNROLL for (int i = 0; i < edge; i++) d[i] = t[i][j];
-		transform_out(m, d, r);
-		if (j >= g->cols) continue;
-		UNROLL for (int i = 0; i < m; i++) {
-			if (i >= g->rows) continue;
-			long at = i * g->row_stride + j * ld + o;
-			store_n(g->y + at, finish(g->e, r[i], g->sample, o, n, g->residual ? g->residual + at : NULL), n);
-		}
-	}
-}
-
-static NOINLINE void tile_out_4(const float *p, long plane, const tile_target *g, long o0, long o1, long ld) {
-	for (long o = o0; o < o1; o += VL) tile_out_m(4, p + o, plane, g, o, o1 - o, ld);
-}
-
-static NOINLINE void tile_out_2(const float *p, long plane, const tile_target *g, long o0, long o1, long ld) {
-	for (long o = o0; o < o1; o += VL) tile_out_m(2, p + o, plane, g, o, o1 - o, ld);
+	j->kind->in(in, c0, c1, v + l * j->ldv, j->v_plane);
 }
 
 static void tile_out(const winograd_job *j, long t, long l, long o0, long o1, const float *m) {
 	const ldm_conv_shape *s = j->s;
 	long n = t / (j->tiles_x * j->tiles_y), rest = t % (j->tiles_x * j->tiles_y);
-	long y0 = rest / j->tiles_x * j->m, x0 = rest % j->tiles_x * j->m;
-	long row = (n * s->h + y0) * s->w + x0;
-	tile_target g = {.y = j->y + row * j->o, .residual = j->e.residual ? j->e.residual + row * j->o : NULL, .row_stride = s->w * j->o,
-		.rows = s->h - y0, .cols = s->w - x0, .e = &j->e, .sample = sample_row(&j->e, row)};
-	(j->m == 4 ? tile_out_4 : tile_out_2)(m + l * j->ldm, j->m_plane, &g, o0, o1, j->o);
+	long y0 = rest / j->tiles_x * j->kind->mh, x0 = rest % j->tiles_x * j->kind->mw;
+	long row = (n * s->out_h + y0) * s->out_w + x0;
+	tile_target g = {.y = j->y + row * j->o, .residual = j->e.residual ? j->e.residual + row * j->o : NULL, .row_stride = s->out_w * j->o,
+		.rows = s->out_h - y0, .cols = s->out_w - x0, .e = &j->e, .sample = sample_row(&j->e, row)};
+	j->kind->out(m + l * j->ldm, j->m_plane, &g, o0, o1, j->o);
 }
 
 // The product of one frequency over the tiles of a block, for panels p0..p1. Weights are read from front to back.
@@ -214,16 +305,17 @@ static void winograd_task(void *arg, int tid, int threads) {
 	}
 }
 
-static int winograd(ldm_pool *pool, const ldm_conv_shape *s, int m, const float *w, const float *x, float *y, const float *bias,
+static int winograd(ldm_pool *pool, const ldm_conv_shape *s, int algo, const float *w, const float *x, float *y, const float *bias,
 	const float *sample_bias, long sample_stride, const float *residual, int act) {
 	// A thread's own block has as many tiles as make its products efficient; a shared block is bounded by memory alone.
-	enum { own_block = WINOGRAD_BLOCK, shared_block = 512 };
+	enum { shared_block = 512 };
 	int threads = pool_threads(pool);
-	winograd_job j = {.pool = pool, .m = m, .edge = m + 2, .frequencies = (m + 2) * (m + 2), .c = s->c, .o = s->o, .s = s, .x = x, .w = w, .y = y,
-		.e = {bias, sample_bias, residual, sample_stride, (long)s->h * s->w, act}};
-	j.tiles_x = div_up(s->w, m);
-	j.tiles_y = div_up(s->h, m);
-	j.tiles = s->n * j.tiles_x * j.tiles_y;
+	winograd_job j = winograd_start(pool, s, algo);
+	long own_block = WINOGRAD_BLOCK * (j.frequencies > edge_max ? 1 : 2);
+	j.x = x;
+	j.w = w;
+	j.y = y;
+	j.e = (epilogue){bias, sample_bias, residual, sample_stride, (long)s->out_h * s->out_w, act};
 	j.panels = panel_count(s->o);
 	j.shared = threads > 1 && j.tiles < 3 * threads * own_block;
 	j.blocks = div_up(j.tiles, j.shared ? shared_block : own_block);
@@ -245,80 +337,64 @@ static int winograd(ldm_pool *pool, const ldm_conv_shape *s, int m, const float 
 	return 0;
 }
 
-// Packing: G g G^T for every pair of channels, a vector of output channels at a time.
-
-typedef double vd __attribute__((vector_size(VL * 4)));
-enum { VD = VL / 2 };
+// Packing.
 
 typedef struct {
-	int m;
+	const winograd_kind *kind;
 	long c, o, panels, groups;
 	const float *src;
 	float *dst;
 	ldm_counter next;
 } winograd_pack_job;
 
-// Rows of G: powers of the point over the product of its distances to the others.
-static void weight_transform(int m, double g[6][3]) {
-	const double p4[] = {0, POINT_A, -POINT_A, POINT_B, -POINT_B}, p2[] = {0, 1, -1}, *p = m == 4 ? p4 : p2;
-	for (int i = 0; i <= m; i++) {
+// Rows of G for one axis: powers of the point over the product of its distances to the others.
+static void weight_transform(int edge, int taps, transform_g g) {
+	double p[edge_max] = {0};
+	for (int i = 1; i < edge - 1; i++) p[i] = (i % 2 ? 1 : -1) * pairs_of[edge / 2 - 1][(i - 1) / 2];
+	for (int i = 0; i < edge - 1; i++) {
 		double d = 1;
-		for (int k = 0; k <= m; k++)
+		for (int k = 0; k < edge - 1; k++)
 			if (k != i) d *= p[i] - p[k];
 		g[i][0] = 1 / d;
-		g[i][1] = p[i] / d;
-		g[i][2] = p[i] * p[i] / d;
+		for (int k = 1; k < taps; k++) g[i][k] = g[i][k - 1] * p[i];
 	}
-	g[m + 1][0] = g[m + 1][1] = 0;
-	g[m + 1][2] = 1;
-}
-
-static INLINE void pack_filters(const int m, double g[6][3], const double src[9][NR], int wide, float *dst, long plane) {
-	const int edge = m + 2;
-	for (int l = 0; l < wide; l += VD) {
-		vd t[6][3];
-		UNROLL for (int x = 0; x < 3; x++) {
-			vd r[3];
-			UNROLL for (int k = 0; k < 3; k++) memcpy(&r[k], &src[3 * k + x][l], sizeof(vd));
-			UNROLL for (int i = 0; i < edge; i++) t[i][x] = g[i][0] * r[0] + g[i][1] * r[1] + g[i][2] * r[2];
-		}
-		UNROLL for (int i = 0; i < edge; i++) UNROLL for (int k = 0; k < edge; k++) {
-			vd u = t[i][0] * g[k][0] + t[i][1] * g[k][1] + t[i][2] * g[k][2];
-			float *d = dst + (i * edge + k) * plane + l;
-			UNROLL for (int e = 0; e < VD; e++) d[e] = (float)u[e];
-		}
-	}
+	for (int k = 0; k < taps; k++) g[edge - 1][k] = k == taps - 1;
 }
 
 static void winograd_pack_task(void *arg, int tid, int threads) {
 	winograd_pack_job *j = arg;
+	const winograd_kind *kind = j->kind;
 	(void)tid, (void)threads;
-	double g[6][3];
-	weight_transform(j->m, g);
+	transform_g gh, gw;
+	weight_transform(kind->mh + kind->kh - 1, kind->kh, gh);
+	weight_transform(kind->mw + kind->kw - 1, kind->kw, gw);
+	int taps = kind->kh * kind->kw;
 	for (long i; (i = take(&j->next)) < j->panels * j->groups;) {
 		long p = i / j->groups, c0 = j->c * (i % j->groups) / j->groups, c1 = j->c * (i % j->groups + 1) / j->groups;
 		int wide = panel_vectors(j->o, p) * VL;
 		float *d = j->dst + p * j->c * NR;
-		double src[9][NR];
+		double src[kernel_max][NR];
 		memset(src, 0, sizeof src);
 		for (long c = c0; c < c1; c++) {
 			for (int l = 0; l < wide && p * NR + l < j->o; l++) {
-				const float *w = j->src + ((p * NR + l) * j->c + c) * 9;
-				UNROLL for (int k = 0; k < 9; k++) src[k][l] = w[k];
+				const float *w = j->src + ((p * NR + l) * j->c + c) * taps;
+				for (int k = 0; k < taps; k++) src[k][l] = w[k];
 			}
-			if (j->m == 4) pack_filters(4, g, src, wide, d + c * wide, j->panels * j->c * NR);
-			else pack_filters(2, g, src, wide, d + c * wide, j->panels * j->c * NR);
+			kind->pack(gh, gw, src, wide, d + c * wide, j->panels * j->c * NR);
 		}
 	}
 }
 
-static void winograd_pack(ldm_pool *pool, const ldm_conv_shape *s, int m, const float *oihw, float *dst) {
-	winograd_pack_job j = {.m = m, .c = s->c, .o = s->o, .panels = panel_count(s->o), .src = oihw, .dst = dst};
+static void winograd_pack(ldm_pool *pool, const ldm_conv_shape *s, int algo, const float *oihw, float *dst) {
+	winograd_pack_job j = {.kind = winograd_kind_of(s, algo), .c = s->c, .o = s->o, .panels = panel_count(s->o), .src = oihw, .dst = dst};
 	j.groups = div_up(s->c, 128);
 	pool_run(pool, j.c * j.o * 512, winograd_pack_task, &j);
 }
 
-static long winograd_size(const ldm_conv_shape *s, int m) { return panel_count(s->o) * NR * s->c * (m + 2) * (m + 2); }
+static long winograd_size(const ldm_conv_shape *s, int algo) {
+	const winograd_kind *k = winograd_kind_of(s, algo);
+	return panel_count(s->o) * NR * s->c * (k->mh + k->kh - 1) * (k->mw + k->kw - 1);
+}
 
 // Convolutions of either kind.
 
