@@ -227,7 +227,7 @@ func (v *vectors) deviation(log Log, scope string, tolerance float64) (worst flo
 		}
 		scale := math.Abs(want)
 		if term == termGenerator || term == termReal || term == termFake {
-			scale = max(scale, 0.1) // means of logits, which are of size 1 and cancel: they carry the rounding of the terms
+			scale = max(scale, 1) // means of logits, which cancel: they carry the rounding of the terms, whose RMS is 1
 		}
 		e := math.Abs(got - want)
 		if scale > 0 {
