@@ -77,7 +77,7 @@ func TestConv(t *testing.T) {
 		return ConvShape{N: n, H: h, W: w, C: c, O: o, KH: kh, KW: kw, Stride: 1, PadTop: padTop, PadLeft: padLeft,
 			OutH: h + 2*padTop - kh + 1, OutW: w + 2*padLeft - kw + 1}
 	}
-	upFive := square(2, 8, 10, 20, 24, 5, 1, 2)
+	upFive := square(2, 16, 18, 20, 24, 5, 1, 2)
 	upFive.Upsample = true
 	asym := ConvShape{N: 2, H: 9, W: 12, C: 16, O: 24, KH: 3, KW: 3, Stride: 2, OutH: 4, OutW: 6}
 	cases := []ConvShape{
@@ -104,8 +104,8 @@ func TestConv(t *testing.T) {
 		square(2, 19, 21, 20, 36, 3, 1, 0),  // F(4,3) without padding
 		square(1, 16, 15, 16, 16, 3, 1, 2),  // F(4,3) with more padding than taps can use
 		square(2, 9, 8, 33, 17, 3, 1, 0),    // F(2,3) without padding
-		square(2, 11, 13, 24, 40, 5, 1, 2),  // F(2,5)
-		square(3, 34, 31, 17, 33, 5, 1, 0),  // F(2,5) without padding, blocks of each thread's own
+		square(2, 16, 15, 24, 40, 5, 1, 2),  // F(4,5)
+		square(3, 34, 31, 17, 33, 5, 1, 0),  // F(4,5) without padding, blocks of each thread's own
 		line(2, 17, 17, 32, 48, 1, 7, 0, 3), // F(4,7) in rows
 		line(2, 17, 17, 32, 48, 7, 1, 3, 0), // and in columns
 		line(3, 20, 37, 17, 35, 1, 7, 0, 0), // without padding, odd channels

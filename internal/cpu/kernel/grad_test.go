@@ -87,7 +87,7 @@ func gradConvs() []ConvShape {
 	return []ConvShape{
 		{N: 2, H: 6, W: 13, C: 16, O: 20, KH: 1, KW: 7, Stride: 1, PadLeft: 3, OutH: 6, OutW: 13},
 		{N: 1, H: 9, W: 8, C: 18, O: 16, KH: 3, KW: 1, Stride: 1, OutH: 7, OutW: 8},
-		square(1, 12, 10, 16, 24, 5, 1, 2), square(2, 18, 17, 20, 16, 3, 1, 0),
+		square(1, 16, 14, 16, 24, 5, 1, 2), square(2, 18, 17, 20, 16, 3, 1, 0),
 		square(2, 16, 16, 32, 32, 3, 1, 1), square(1, 17, 13, 40, 24, 3, 1, 1), square(3, 8, 8, 48, 36, 3, 1, 1), square(2, 4, 4, 64, 65, 3, 1, 1),
 		square(9, 14, 15, 17, 33, 3, 1, 1), square(1, 5, 3, 16, 16, 3, 1, 1), square(2, 24, 24, 3, 32, 3, 1, 1), square(2, 24, 24, 40, 3, 3, 1, 1),
 		square(1, 5, 7, 1, 1, 3, 1, 1), square(2, 9, 9, 24, 40, 1, 1, 0), square(2, 16, 16, 32, 48, 3, 2, 1), square(2, 15, 13, 17, 19, 3, 2, 1),
@@ -239,7 +239,7 @@ func TestRepack(t *testing.T) {
 				{N: 1, H: 16, W: 16, C: 20, O: 35, KH: 3, KW: 3, Stride: 1, PadTop: 1, PadLeft: 1, OutH: 16, OutW: 16},
 				{N: 1, H: 8, W: 8, C: 17, O: 16, KH: 3, KW: 3, Stride: 1, PadTop: 1, PadLeft: 1, OutH: 8, OutW: 8},
 				{N: 1, H: 6, W: 6, C: 5, O: 7, KH: 3, KW: 3, Stride: 2, PadTop: 1, PadLeft: 1, OutH: 3, OutW: 3},
-				{N: 1, H: 8, W: 8, C: 16, O: 18, KH: 5, KW: 5, Stride: 1, PadTop: 2, PadLeft: 2, OutH: 8, OutW: 8},
+				{N: 1, H: 15, W: 15, C: 16, O: 18, KH: 5, KW: 5, Stride: 1, PadTop: 2, PadLeft: 2, OutH: 15, OutW: 15},
 				{N: 1, H: 5, W: 9, C: 17, O: 16, KH: 1, KW: 7, Stride: 1, PadLeft: 3, OutH: 5, OutW: 9},
 				{N: 1, H: 9, W: 5, C: 16, O: 17, KH: 3, KW: 1, Stride: 1, PadTop: 1, OutH: 9, OutW: 5},
 			} {

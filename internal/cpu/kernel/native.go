@@ -80,19 +80,22 @@ func (w winograd) String() string {
 }
 
 // algorithm chooses by the layer alone: Winograd for the kernels of winograd.inc.h with stride 1 once the transforms pay, with
-// small tiles for maps of which large tiles would cover too few to hide the reading of the weights.
+// small tiles, or none, for maps of which large tiles would cover too few to hide the reading of the weights.
 func algorithm(s ConvShape) winograd {
 	if s.Stride != 1 || min(s.C, s.O) < 16 {
 		return winograd{}
 	}
+	large := s.OutH*s.OutW >= 14*16
 	switch [2]int{s.KH, s.KW} {
 	case [2]int{3, 3}:
-		if s.OutH*s.OutW < 14*16 {
+		if !large {
 			return winograd{2, 2}
 		}
 		return winograd{4, 4}
 	case [2]int{5, 5}:
-		return winograd{2, 2}
+		if large {
+			return winograd{4, 4}
+		}
 	case [2]int{1, 3}, [2]int{1, 7}:
 		return winograd{1, 4}
 	case [2]int{3, 1}, [2]int{7, 1}:

@@ -11,11 +11,11 @@
 // for the same cache sets.
 
 // Every kind there is: height and width of the kernel, and of a tile's output. algorithm in native.go chooses among them.
-#define WINOGRAD_KINDS(X) X(3, 3, 4, 4) X(3, 3, 2, 2) X(5, 5, 2, 2) X(1, 7, 1, 4) X(7, 1, 4, 1) X(1, 3, 1, 4) X(3, 1, 4, 1)
+#define WINOGRAD_KINDS(X) X(3, 3, 4, 4) X(3, 3, 2, 2) X(5, 5, 4, 4) X(1, 7, 1, 4) X(7, 1, 4, 1) X(1, 3, 1, 4) X(3, 1, 4, 1)
 
-enum { edge_max = 10, out_max = 4, taps_max = 7, kernel_max = 25, tile_max = 36, pairs_max = 4 };
+enum { edge_max = 10, out_max = 4, taps_max = 7, kernel_max = 25, tile_max = 64, pairs_max = 4 };
 
-static const float pairs_of[pairs_max + 1][pairs_max] = {{0}, {1}, {0.625f, 1.5f}, {0}, {0.375f, 0.875f, 1.25f, 2.5f}};
+static const float pairs_of[pairs_max + 1][pairs_max] = {{0}, {1}, {0.625f, 1.5f}, {0.5f, 1, 2}, {0.375f, 0.875f, 1.25f, 2.5f}};
 
 // q[k] is the factor of x^2k in the product of x^2 - p^2 over all pairs but number skip.
 static INLINE void pair_product(const int pairs, const int skip, float *q) {
