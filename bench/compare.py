@@ -56,10 +56,11 @@ def processor_seconds(pid: int) -> tuple:
 class Runner:
     """A child process that runs forwards on command."""
 
-    def __init__(self, variant: str, command: list, threads: int, cache: Path, log: Path):
+    def __init__(self, variant: str, command: list, threads: int, cache: Path, log: Path, limits: dict = {}):
         env = dict(os.environ)
         for name in ("OPENBLAS_CORETYPE", "MKL_DEBUG_CPU_TYPE", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "GODEBUG"):
             env.pop(name, None)
+        env.update(limits)
         env.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), GOMAXPROCS=str(threads),
                    OMP_WAIT_POLICY=env.get("OMP_WAIT_POLICY", "passive"), TORCHINDUCTOR_CACHE_DIR=str(cache))
         self.result = Result(variant)

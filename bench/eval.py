@@ -29,6 +29,9 @@ import scorer
 # Scores of each program, as it computes them; "exact" ones are made of its features in double precision.
 METRICS = {"torch-fidelity": ("fid", "kid", "is", "precision", "recall"), "pytorch-fid": ("fid",), "clean-fid": ("fid", "kid", "exact fid", "exact kid")}
 
+# What keeps PyTorch to an instruction set.
+LIMITS = {"avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}}
+
 
 def formula(name: str, shape: tuple, norms: set) -> np.ndarray:
     """The float32 values of an entry of the state dict; norms are the prefixes of normalisations."""
@@ -118,10 +121,11 @@ def features(threads: int, a, weights: Path, inputs: Path, binary: Path) -> dict
         for variant in [compare.OURS, *a.variants]:
             if variant == compare.OURS:
                 command = [str(binary), "--net", "inception", "--weights", str(weights), "--inputs", str(inputs), "--threads", str(threads), "--batch", str(a.batch)]
+                command += ["--isa", a.isa] if a.isa else []
             else:
                 command = [sys.executable, "scorer.py", "features", variant, str(weights), str(inputs), str(threads), str(a.batch)]
             print(f"features, {threads} threads: starting {variant}", flush=True)
-            runners.append(compare.Runner(variant, command, threads, a.out / "inductor", a.out / "children.log"))
+            runners.append(compare.Runner(variant, command, threads, a.out / "inductor" / (a.isa or ""), a.out / "children.log", LIMITS.get(a.isa, {})))
             runners[-1].warm()
         for _ in range(a.rounds):
             for runner in runners:
@@ -134,7 +138,7 @@ def features(threads: int, a, weights: Path, inputs: Path, binary: Path) -> dict
     finally:
         for runner in runners:
             runner.close()
-    return {"threads": threads, "batch": a.batch, "rounds": a.rounds, "results": [asdict(r) for r in results],
+    return {"threads": threads, "batch": a.batch, "isa": a.isa, "rounds": a.rounds, "results": [asdict(r) for r in results],
             "difference": {r.variant: compare.difference(outputs[0], o)["relative_l2"] for r, o in zip(results, outputs)}}
 
 
@@ -147,6 +151,7 @@ def main():
     p.add_argument("--tools", nargs="*", choices=scorer.TOOLS, default=list(scorer.TOOLS))
     p.add_argument("--rounds", type=int, default=6, help="batches of each variant")
     p.add_argument("--batch", type=int, default=8)
+    p.add_argument("--isa", choices=LIMITS, help="keep the features of all variants to an instruction set (default: the best of each)")
     p.add_argument("--out", type=Path, default=compare.HERE / "out", help="folder of weights, pictures, compiler cache and results")
     a = p.parse_args()
     a.out = a.out.resolve()
