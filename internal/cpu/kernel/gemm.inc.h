@@ -127,8 +127,8 @@ typedef struct {
 	ldm_counter next;
 } gemm_job;
 
-// Whole vectors without activation, the usual case.
-static INLINE void finish_rows(const gemm_job *j, const float *t, long ldt, long row, long rows, long col, const int nv) {
+// Whole vectors without activation or with a cheap one, the usual cases.
+static INLINE void finish_rows(const gemm_job *j, const float *t, long ldt, long row, long rows, long col, const int nv, const int act) {
 	vf bias[2] = {{0}, {0}};
 	if (j->e.bias) UNROLL for (int v = 0; v < nv; v++) bias[v] = load(j->e.bias + col + v * VL);
 	float *y = j->y + row * j->ldy + col;
@@ -140,6 +140,7 @@ static INLINE void finish_rows(const gemm_job *j, const float *t, long ldt, long
 			const float *s = sample_row(&j->e, row + i) + col;
 			UNROLL for (int v = 0; v < nv; v++) r[v] += load(s + v * VL);
 		}
+		UNROLL for (int v = 0; v < nv; v++) r[v] = act_v(act, r[v]);
 		if (residual) {
 			UNROLL for (int v = 0; v < nv; v++) r[v] += load(residual + v * VL);
 			residual += j->ldy;
@@ -177,8 +178,9 @@ static void finish_tile(const gemm_job *j, const float *t, long ldt, long row, l
 		return;
 	}
 	long col = p * NR, n = j->out - col;
-	if (n >= NR && !j->e.act && !j->spread) {
-		finish_rows(j, t, ldt, row, rows, col, 2);
+	if (n >= NR && !j->spread && (j->e.act == act_none || j->e.act == act_relu)) {
+		if (j->e.act) finish_rows(j, t, ldt, row, rows, col, 2, act_relu);
+		else finish_rows(j, t, ldt, row, rows, col, 2, act_none);
 		return;
 	}
 	for (long i = 0; i < rows; i++, t += ldt) {
@@ -191,9 +193,8 @@ static void finish_tile(const gemm_job *j, const float *t, long ldt, long row, l
 }
 
 static INLINE void copy_floats(float *d, const float *s, long n) {
-	if (n < 64)
-		for (long i = 0; i < n; i++) d[i] = s[i];
-	else memcpy(d, s, n * sizeof(float));
+	if (n >= 64) memcpy(d, s, n * sizeof(float));
+	else for (long i = 0; i < n; i += VL) store_n(d + i, load_n(s + i, n - i), n - i);
 }
 
 // Columns k0..k1 of the windows of output pixels row..row+rows, in the order (kernel row, kernel column, channel).
@@ -201,21 +202,23 @@ static void gather_windows(const gemm_job *j, long row, long rows, long k0, long
 	const ldm_conv_shape *s = j->image;
 	int up = s->upsample != 0;
 	long in_w = s->w >> up, in_h = s->h >> up, c = s->c;
+	long line = row / s->out_w, ox = row % s->out_w, oy = line % s->out_h;
+	const float *img = j->x + line / s->out_h * in_h * in_w * c;
 	for (long r = 0; r < rows; r++, a += lda) {
-		long px = row + r, n = px / ((long)s->out_h * s->out_w), rest = px % ((long)s->out_h * s->out_w);
-		long y0 = rest / s->out_w * s->stride - s->pad_top, x0 = rest % s->out_w * s->stride - s->pad_left;
-		const float *img = j->x + n * in_h * in_w * c;
+		long y0 = oy * s->stride - s->pad_top, x0 = ox * s->stride - s->pad_left;
+		// Neighbouring taps of a row that lie inside are one run of memory.
 		int inside = !up && x0 >= 0 && x0 + s->kw <= s->w;
-		for (long k = k0; k < k1;) {
-			long tap = k / c, ky = tap / s->kw, kx = tap % s->kw, y = y0 + ky, x = x0 + kx;
-			int ok = y >= 0 && y < s->h && x >= 0 && x < s->w;
-			// Neighbouring taps of a row that lie inside are one run of memory.
-			long end = inside ? (ky + 1) * s->kw * c : (tap + 1) * c;
-			long m = min_long(k1, end) - k;
-			float *d = a + (k - k0);
-			if (ok) copy_floats(d, img + ((y >> up) * in_w + (x >> up)) * c + k % c, m);
+		long ky = k0 / c / s->kw, kx = k0 / c % s->kw, ch = k0 % c, m;
+		for (float *d = a, *end = a + (k1 - k0); d < end; d += m, ch = 0) {
+			long y = y0 + ky, x = x0 + kx;
+			m = min_long(end - d, (inside ? (s->kw - kx) * c : c) - ch);
+			if (y >= 0 && y < s->h && x >= 0 && x < s->w) copy_floats(d, img + ((y >> up) * in_w + (x >> up)) * c + ch, m);
 			else memset(d, 0, m * sizeof(float));
-			k += m;
+			if (inside || ++kx == s->kw) kx = 0, ky++;
+		}
+		if (++ox == s->out_w) {
+			ox = 0;
+			if (++oy == s->out_h) oy = 0, img += in_h * in_w * c;
 		}
 	}
 }

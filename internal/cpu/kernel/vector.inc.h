@@ -25,11 +25,25 @@ static INLINE void store(float *p, vf v) { *(vf_mem *)p = v; }
 static INLINE vf splat(float x) { return x - (vf){0}; }
 
 // The first n lanes; the others read as zero and are not written.
+#if VL == 16 && defined(__AVX512F__)
+static INLINE __mmask16 first_lanes(long n) {
+	return _mm512_cmpgt_epi32_mask(_mm512_set1_epi32(n), (__m512i)(vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15});
+}
+static INLINE vf load_n(const float *p, long n) { return n >= VL ? load(p) : (vf)_mm512_maskz_loadu_ps(first_lanes(n), p); }
+static INLINE void store_n(float *p, vf v, long n) {
+	if (n >= VL) store(p, v);
+	else _mm512_mask_storeu_ps(p, first_lanes(n), (__m512)v);
+}
+#else
 static INLINE vf load_n(const float *p, long n) {
 	if (n >= VL) return load(p);
+#if VL == 8 && defined(__AVX2__)
+	return (vf)_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), (__m256i)(vi){0, 1, 2, 3, 4, 5, 6, 7}));
+#else
 	vf v = {0};
 	for (long i = 0; i < n; i++) ((float *)&v)[i] = p[i];
 	return v;
+#endif
 }
 
 static INLINE void store_n(float *p, vf v, long n) {
@@ -39,6 +53,7 @@ static INLINE void store_n(float *p, vf v, long n) {
 	}
 	for (long i = 0; i < n; i++) p[i] = ((float *)&v)[i];
 }
+#endif
 
 static INLINE vf choose(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 
