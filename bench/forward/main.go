@@ -54,9 +54,9 @@ func main() {
 	}
 }
 
-func (o options) backend() (*cpu.Backend, error) {
+func (o options) backend(observe func(*plan.Step, time.Duration)) (*cpu.Backend, error) {
 	c := cpu.DefaultOptions()
-	c.Threads = o.threads
+	c.Threads, c.Observe = o.threads, observe
 	if o.isa != "" {
 		isa, err := kernel.ParseISA(o.isa)
 		if err != nil {
@@ -76,20 +76,20 @@ func (o options) backend() (*cpu.Backend, error) {
 
 func run(o options, in io.Reader, out io.Writer) error {
 	start := time.Now()
-	b, err := o.backend()
-	if err != nil {
-		return err
-	}
-	defer b.Close()
 	source, graph, done, err := o.model()
 	if err != nil {
 		return err
 	}
 	defer done()
-	opened := time.Since(start)
 	if o.profile > 0 {
-		return profile(out, o, source, graph, b)
+		return profile(out, o, source, graph, o.backend)
 	}
+	b, err := o.backend(nil)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	opened := time.Since(start)
 
 	s := engine.NewWeights(source, b)
 	defer s.Close()
