@@ -319,8 +319,10 @@ func (x *Executable) compile(s *plan.Step, out []float32) (func() error, error) 
 		return do(func() { p.AvgPool2(n, h, w, c, in[0], out) }), nil
 	case plan.AvgPool3, plan.MaxPool:
 		shape := windowShape(s)
+		shape.LdY = s.Out.Stride()
 		if s.Kind == plan.AvgPool3 {
-			return do(func() { p.AvgPool(shape, in[0], out) }), nil
+			relu := s.Act == plan.ActReLU
+			return do(func() { p.AvgPool(shape, relu, in[0], out) }), nil
 		}
 		return do(func() { p.MaxPool(shape, in[0], out) }), nil
 	case plan.PixelMean:
@@ -371,6 +373,7 @@ func (x *Executable) epilogue(s *plan.Step) (kernel.Epilogue, error) {
 
 func (x *Executable) conv(s *plan.Step, in, out []float32) (func() error, error) {
 	shape := convShape(s)
+	shape.LdY = s.Out.Stride()
 	w, err := x.model.packConv(s, shape)
 	if err != nil {
 		return nil, err

@@ -196,7 +196,7 @@ func (m *Model) product(p *plan.Product, dst []float32) error {
 }
 
 func (m *Model) packConv(s *plan.Step, shape kernel.ConvShape) (*kernel.ConvWeights, error) {
-	shape.N = 1 // the algorithm follows from the layer, and packed weights fit every batch size
+	shape.N, shape.LdY = 1, 0 // the algorithm follows from the layer, and packed weights fit every batch size
 	key := fmt.Sprint(s.Weights[0].Name, shape)
 	pack := func(oihw []float32) (*kernel.ConvWeights, error) {
 		return kernel.PackConv(m.backend.pool, shape, oihw, kernel.FP32)

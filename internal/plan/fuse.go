@@ -104,19 +104,41 @@ func fuseUpsampleOpt(l *lowering) error {
 	return nil
 }
 
+// averageLastOpt computes the product of an average as the average of the product where that has fewer channels. The weights of an
+// average add up to 1, so that a bias stays what it is.
+func averageLastOpt(l *lowering) error {
+	u := l.users()
+	for _, avg := range l.plan.Steps {
+		if avg.Kind != AvgPool3 {
+			continue
+		}
+		lin := sole(u, avg.Out)
+		if lin == nil || lin.Kind != Linear || lin.Transposed || len(lin.Weights) != 1 || lin.In[0] != avg.Out || lin.Out.Cols() >= avg.Out.Cols() {
+			continue
+		}
+		small, out := l.value(lin.Name, Arena, lin.Out.Shape), lin.Out
+		first, last := *lin, *avg
+		first.In, first.Out, last.In, last.Out = avg.In, small, []*Value{small}, out
+		*avg, *lin = first, last
+		small.producer, out.producer = avg, lin
+	}
+	return nil
+}
+
 // fuseEpilogueOpt folds what follows a Conv or Linear into its epilogue, in the order a kernel applies it: bias for each
-// sample, activation, residual. An addition goes to the later of its two producers, so that the other operand exists.
+// sample, activation, residual. An addition goes to the later of its two producers, so that the other operand exists. Averages take a
+// ReLU alone.
 func fuseEpilogueOpt(l *lowering) error {
 	for changed := true; changed; {
 		changed = false
 		u, at := l.users(), l.index()
 		gone := map[*Step]bool{}
 		for _, s := range l.plan.Steps {
-			if (s.Kind != Conv && s.Kind != Linear) || gone[s] {
+			if s.Kind != Conv && s.Kind != Linear && s.Kind != AvgPool3 || gone[s] {
 				continue
 			}
 			n := sole(u, s.Out)
-			if n == nil || gone[n] || s.Residual != nil && n.Kind != AddSample {
+			if n == nil || gone[n] || s.Kind == AvgPool3 && n.Kind != ReLU || s.Residual != nil && n.Kind != AddSample {
 				continue
 			}
 			switch n.Kind {

@@ -20,11 +20,14 @@ var passes = []struct {
 	{"fuse-norm", fuseNormOpt},             // GroupNorm, modulation and SiLU in one pass over the data
 	{"fuse-geglu", fuseGEGLUOpt},           // the gate is applied while the product is still in registers
 	{"fuse-upsample", fuseUpsampleOpt},     // a convolution reads the doubled image without writing it
+	{"average-last", averageLastOpt},       // averages of a product's columns, which are fewer than its operand's
 	{"fuse-epilogue", fuseEpilogueOpt},     // bias per sample, activation and residual in the product's epilogue
 	{"merge-projections", mergeOpt},        // q, k and v of one input in one product
 	{"dead-code", deadCode},                // steps whose result nobody reads
 	{"direct-gradients", directOpt},        // gradients of weights go where they are added up
 	{"early-outputs", outputsOpt},          // results are handed out when they are there
+	{"concat-in-place", concatOpt},         // parts are written where the whole is
+	{"split-batch", splitOpt},              // parts of a batch whose values stay in the caches, one after the other
 	{"recompute", recompute},               // a smaller arena for more work, where there is a budget
 	{"cost", cost},                         // floating-point operations
 	{"arena", arena},                       // in-place outputs, lifetimes, offsets

@@ -5,7 +5,7 @@ import "fmt"
 // ConvWeights are the packed weights of a convolution. They fit every batch size of the layer they were packed for.
 type ConvWeights struct {
 	packed
-	shape ConvShape // N is 0
+	shape ConvShape // the layer
 	isa   ISA
 	parts []convPart // of an input gradient
 }
@@ -15,6 +15,7 @@ type ConvWeights struct {
 // 5x5 or a row or column of 3 or 7, and both channel counts are large enough, and a direct implicit matrix product otherwise.
 // oihw is read once and not kept.
 func PackConv(p *Pool, s ConvShape, oihw []float32, prec Precision) (*ConvWeights, error) {
+	s = s.layer()
 	s.N = 1
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -27,8 +28,7 @@ func PackConv(p *Pool, s ConvShape, oihw []float32, prec Precision) (*ConvWeight
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := &ConvWeights{packed: p.k.packConv(s, oihw, prec, false), shape: s, isa: p.isa}
-	w.shape.N = 0
+	w := &ConvWeights{packed: p.k.packConv(s, oihw, prec, false), shape: s.layer(), isa: p.isa}
 	return w, nil
 }
 
@@ -54,15 +54,13 @@ func (w *ConvWeights) Close() {
 	}
 }
 
-// Conv computes y = act(x * w + bias) + residual for s.N samples. s must be the shape that w was packed for but for N.
+// Conv computes y = act(x * w + bias) + residual for s.N samples. s must be the shape that w was packed for but for N and LdY, which a
+// residual shares.
 func (p *Pool) Conv(s ConvShape, w *ConvWeights, x, y []float32, e Epilogue) {
-	n := s.N
-	s.N = 0
-	if s != w.shape || w.isa != p.isa || w.parts != nil {
+	if s.layer() != w.shape || w.isa != p.isa || w.parts != nil {
 		panic(fmt.Sprintf("kernel: weights packed for %+v on %v used for %+v on %v", w.shape, w.isa, s, p.isa))
 	}
-	s.N = n
-	if n == 0 {
+	if s.N == 0 {
 		return
 	}
 	x, y = x[:s.inLen()], y[:s.outLen()]

@@ -132,6 +132,7 @@ func TestConv(t *testing.T) {
 					{Bias: random(t, 4, s.O, 1), Act: SiLU, Residual: residual},
 					{SampleBias: random(t, 5, s.N*s.O, 1), Act: GELU},
 					{},
+					{Bias: random(t, 4, s.O, 1), Act: ReLU},
 				}
 				e := epilogues[i%len(epilogues)]
 				cw, err := PackConv(ps[1], s, w, FP32)
@@ -146,6 +147,12 @@ func TestConv(t *testing.T) {
 				y := same(t, ps, s.outLen(), func(p *Pool, y []float32) { p.Conv(s, cw, x, y, e) }, x, w, residual, e.Bias, e.SampleBias)
 				near(t, y, refConv(s, w, x, e), tol)
 				checkSamples(t, ps, s, cw, x, y, e)
+				if e.Residual == nil {
+					apart := s
+					apart.LdY = s.O + 3
+					wide := same(t, ps, apart.outLen(), func(p *Pool, y []float32) { p.Conv(apart, cw, x, y, e) })
+					identical(t, "pixels apart", columns(t, wide, s.O, apart.LdY), y)
+				}
 				if e.Residual != nil { // in place
 					inPlace := same(t, ps, s.outLen(), func(p *Pool, y []float32) {
 						copy(y, residual)

@@ -346,7 +346,7 @@ static int conv_direct(ldm_pool *pool, const ldm_conv_shape *s, int bf, const fl
 	const float *sample_bias, long sample_stride, const float *residual, int act) {
 	long pixels = (long)s->out_h * s->out_w;
 	gemm_job j = {.rows = s->n * pixels, .k = (long)s->kh * s->kw * s->c, .out = s->o, .o = s->o, .x = x, .ldx = s->c, .w = w, .bf = bf, .y = y,
-		.ldy = s->o, .e = {bias, sample_bias, residual, sample_stride, pixels, act}};
+		.ldy = s->ldy, .e = {bias, sample_bias, residual, sample_stride, pixels, act}};
 	if (!whole_pixels(s)) j.image = s;
 	return gemm_run(pool, &j);
 }

@@ -126,11 +126,9 @@ func (w *ConvWeights) Repack(p *Pool, oihw []float32) {
 // forward pass, and w comes from [PackConvGradInput].
 func (p *Pool) ConvGradInput(s ConvShape, w *ConvWeights, dy, dx []float32) {
 	n := s.N
-	s.N = 0
-	if s != w.shape || w.isa != p.isa || w.parts == nil {
+	if s.layer() != w.shape || w.isa != p.isa || w.parts == nil {
 		panic(fmt.Sprintf("kernel: weights packed for %+v on %v used for the input gradient of %+v on %v", w.shape, w.isa, s, p.isa))
 	}
-	s.N = n
 	if n == 0 {
 		return
 	}

@@ -91,6 +91,19 @@ func same(t *testing.T, ps []*Pool, n int, f func(p *Pool, y []float32), inputs 
 	return first
 }
 
+// columns takes the first n of every ld values, and fails where the others have been written.
+func columns(t *testing.T, y []float32, n, ld int) (out []float32) {
+	t.Helper()
+	for i, v := range y {
+		if i%ld < n {
+			out = append(out, v)
+		} else if v == v {
+			t.Fatalf("element %d, between two pixels, is %v", i, v)
+		}
+	}
+	return out
+}
+
 func identical(t *testing.T, what string, got, want []float32) {
 	t.Helper()
 	if len(got) != len(want) {

@@ -5,7 +5,7 @@
 typedef struct ldm_pool ldm_pool;
 
 typedef struct {
-	int n, h, w, c, out_h, out_w, o, kh, kw, stride, pad_top, pad_left, upsample;
+	int n, h, w, c, out_h, out_w, o, kh, kw, stride, pad_top, pad_left, upsample, ldy;
 } ldm_conv_shape;
 
 typedef struct {
@@ -25,7 +25,7 @@ typedef struct {
 } ldm_group_norm_shape;
 
 typedef struct {
-	int n, h, w, c, out_h, out_w, k, stride, pad;
+	int n, h, w, c, out_h, out_w, k, stride, pad, ldy;
 } ldm_window_shape;
 
 // Where the pixels of a result go: pixel (y, x) to pixel (y step + top, x step + left) of images of h x w.
@@ -43,8 +43,9 @@ ldm_pool *ldm_pool_new(int threads, int isa); // NULL when memory or threads are
 void ldm_pool_free(ldm_pool *p);
 double ldm_peak(ldm_pool *p);
 
-// algo is 0 for direct, otherwise the height and width of the output tiles of a Winograd kind, height << 4 | width. Sizes are in floats; dst must be zeroed. Growing the scratch
-// memory returns 0, or -1 when there is no memory; a kernel whose scratch memory cannot be had returns -1 too.
+// algo is 0 for direct, otherwise the height and width of the output tiles of a Winograd kind, height << 4 | width. Sizes are in floats;
+// dst must be zeroed. Growing the scratch memory returns 0, or -1 when there is no memory; a kernel whose scratch memory cannot be had
+// returns -1 too.
 long ldm_conv_size(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf);
 void ldm_conv_pack(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf, const float *oihw, float *dst);
 int ldm_conv_reserve(ldm_pool *p, const ldm_conv_shape *s, int algo, int bf);
@@ -102,7 +103,7 @@ void ldm_modulate(ldm_pool *p, long rows, long c, const float *x, const float *s
 void ldm_upsample2(ldm_pool *p, long n, long h, long w, long c, const float *x, float *y);
 void ldm_avg_pool2(ldm_pool *p, long n, long h, long w, long c, const float *x, float *y);
 // The largest values, or the means, of square windows; what lies in the padding does not count.
-void ldm_pool_windows(ldm_pool *p, const ldm_window_shape *s, int average, const float *x, float *y);
+void ldm_pool_windows(ldm_pool *p, const ldm_window_shape *s, int average, int relu, const float *x, float *y);
 void ldm_pixel_mean(ldm_pool *p, long n, long hw, long c, const float *x, float *y);
 void ldm_transpose(ldm_pool *p, long n, long rows, long cols, const float *x, float *y);
 void ldm_quantize(ldm_pool *p, long rows, long c, const float *z, const float *codebook, const float *idx, float *y);

@@ -65,7 +65,7 @@ func (k *native) peak() float64 { return float64(C.ldm_peak(k.pool)) }
 func (k *native) setConv(s ConvShape) *C.ldm_conv_shape {
 	k.convShape = C.ldm_conv_shape{n: C.int(s.N), h: C.int(s.H), w: C.int(s.W), c: C.int(s.C), out_h: C.int(s.OutH), out_w: C.int(s.OutW),
 		o: C.int(s.O), kh: C.int(s.KH), kw: C.int(s.KW), stride: C.int(s.Stride), pad_top: C.int(s.PadTop), pad_left: C.int(s.PadLeft),
-		upsample: flag(s.Upsample)}
+		upsample: flag(s.Upsample), ldy: C.int(s.ldY())}
 	return &k.convShape
 }
 
@@ -319,10 +319,10 @@ func (k *native) avgPool2(n, h, w, c int, x, y []float32) {
 	C.ldm_avg_pool2(k.pool, C.long(n), C.long(h), C.long(w), C.long(c), ptr(x), ptr(y))
 }
 
-func (k *native) poolWindows(s WindowShape, average bool, x, y []float32) {
+func (k *native) poolWindows(s WindowShape, average, relu bool, x, y []float32) {
 	k.windowShape = C.ldm_window_shape{n: C.int(s.N), h: C.int(s.H), w: C.int(s.W), c: C.int(s.C), out_h: C.int(s.OutH), out_w: C.int(s.OutW),
-		k: C.int(s.Kernel), stride: C.int(s.Stride), pad: C.int(s.Pad)}
-	C.ldm_pool_windows(k.pool, &k.windowShape, flag(average), ptr(x), ptr(y))
+		k: C.int(s.Kernel), stride: C.int(s.Stride), pad: C.int(s.Pad), ldy: C.int(s.ldY())}
+	C.ldm_pool_windows(k.pool, &k.windowShape, flag(average), flag(relu), ptr(x), ptr(y))
 }
 
 func (k *native) pixelMean(n, hw, c int, x, y []float32) {

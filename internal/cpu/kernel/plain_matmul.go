@@ -144,7 +144,7 @@ func (g *plain) convolve(s ConvShape, w packed, sp spread, x, y []float32, e Epi
 					}
 				}
 				for i := range min(tileP, s.OutW-ox) {
-					at := sp.pixel(n, oy, ox+i)*s.O + p*tileO
+					at := sp.pixel(n, oy, ox+i)*s.ldY() + p*tileO
 					e.store(acc[i*tileO:][:min(tileO, s.O-p*tileO)], y, at, n, p*tileO)
 				}
 			}

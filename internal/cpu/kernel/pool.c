@@ -325,8 +325,8 @@ void ldm_modulate(ldm_pool *p, long rows, long c, const float *x, const float *s
 
 void ldm_avg_pool2(ldm_pool *p, long n, long h, long w, long c, const float *x, float *y) { p->target->avg_pool2(p, n, h, w, c, x, y); }
 
-void ldm_pool_windows(ldm_pool *p, const ldm_window_shape *s, int average, const float *x, float *y) {
-	p->target->pool_windows(p, s, average, x, y);
+void ldm_pool_windows(ldm_pool *p, const ldm_window_shape *s, int average, int relu, const float *x, float *y) {
+	p->target->pool_windows(p, s, average, relu, x, y);
 }
 
 void ldm_pixel_mean(ldm_pool *p, long n, long hw, long c, const float *x, float *y) { p->target->pixel_mean(p, n, hw, c, x, y); }

@@ -99,7 +99,7 @@ type kernels interface {
 	broadcast(n, t, c int, v []float32, ldv int, y []float32)
 	upsample2(n, h, w, c int, x, y []float32)
 	avgPool2(n, h, w, c int, x, y []float32)
-	poolWindows(s WindowShape, average bool, x, y []float32)
+	poolWindows(s WindowShape, average, relu bool, x, y []float32)
 	pixelMean(n, hw, c int, x, y []float32)
 	transpose(n, rows, cols int, x, y []float32)
 	embed(ids []float32, dim int, table, y []float32)

@@ -53,7 +53,7 @@ typedef struct {
 	void (*add_rows)(ldm_pool *, long rows, long c, const float *x, const float *v, long ldv, long div, long mod, float *y);
 	void (*modulate)(ldm_pool *, long rows, long c, const float *x, const float *s, long lds, long div, float *y);
 	void (*avg_pool2)(ldm_pool *, long n, long h, long w, long c, const float *x, float *y);
-	void (*pool_windows)(ldm_pool *, const ldm_window_shape *, int average, const float *x, float *y);
+	void (*pool_windows)(ldm_pool *, const ldm_window_shape *, int average, int relu, const float *x, float *y);
 	void (*pixel_mean)(ldm_pool *, long n, long hw, long c, const float *x, float *y);
 	void (*transpose)(ldm_pool *, long n, long rows, long cols, const float *x, float *y);
 	void (*quantize)(ldm_pool *, long rows, long c, const float *z, const float *codebook, const float *idx, float *y);

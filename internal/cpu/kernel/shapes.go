@@ -1,6 +1,9 @@
 package kernel
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // ConvShape describes a convolution. x is (N,H,W,C) and y (N,OutH,OutW,O), both NHWC.
 type ConvShape struct {
@@ -9,6 +12,13 @@ type ConvShape struct {
 	KH, KW, Stride  int
 	PadTop, PadLeft int  // bottom and right padding follow from OutH and OutW
 	Upsample        bool // x is (N,H/2,W/2,C), read as its nearest-neighbour doubling
+	LdY             int  // floats from one pixel of y to the next, of the forward pass only; 0 is O
+}
+
+// layer is what does not change with the batch and the place of the result.
+func (s ConvShape) layer() ConvShape {
+	s.N, s.LdY = 0, 0
+	return s
 }
 
 // Validate reports a shape that no kernel can run.
@@ -18,6 +28,8 @@ func (s ConvShape) Validate() error {
 		return fmt.Errorf("convolution %+v: sizes must be positive", s)
 	case s.KH < 1 || s.KW < 1 || s.Stride < 1 || s.PadTop < 0 || s.PadLeft < 0:
 		return fmt.Errorf("convolution %+v: bad kernel, stride or padding", s)
+	case s.LdY != 0 && s.LdY < s.O:
+		return fmt.Errorf("convolution %+v: results overlap", s)
 	case s.KH*s.KW > maxTaps:
 		return fmt.Errorf("convolution %+v: kernel larger than %d positions", s, maxTaps)
 	case s.Upsample && (s.H%2 != 0 || s.W%2 != 0):
@@ -40,7 +52,9 @@ func (s ConvShape) inLen() int {
 	return s.N * s.H * s.W * s.C
 }
 
-func (s ConvShape) outLen() int { return s.N * s.OutH * s.OutW * s.O }
+func (s ConvShape) ldY() int { return cmp.Or(s.LdY, s.O) }
+
+func (s ConvShape) outLen() int { return (s.N*s.OutH*s.OutW-1)*s.ldY() + s.O }
 
 // LinearShape describes y = x W^T. x is (Rows, In) with LdX floats from row to row, y (Rows, Out) with LdY.
 type LinearShape struct {

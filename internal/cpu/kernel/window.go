@@ -1,6 +1,9 @@
 package kernel
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // WindowShape describes a pooling over square windows: x is (N,H,W,C) and y (N,OutH,OutW,C), both NHWC. Pixels of the padding,
 // which is the same on all sides but for what the output leaves out, do not count.
@@ -8,7 +11,10 @@ type WindowShape struct {
 	N, H, W, C          int
 	OutH, OutW          int
 	Kernel, Stride, Pad int
+	LdY                 int // floats from one pixel of y to the next, of the forward pass only; 0 is C
 }
+
+func (s WindowShape) ldY() int { return cmp.Or(s.LdY, s.C) }
 
 // check panics when a window has no pixel.
 func (s WindowShape) check() {
@@ -19,19 +25,19 @@ func (s WindowShape) check() {
 }
 
 // MaxPool computes the largest values of windows. NaN is larger than any number.
-func (p *Pool) MaxPool(s WindowShape, x, y []float32) { p.windowed(s, false, x, y) }
+func (p *Pool) MaxPool(s WindowShape, x, y []float32) { p.windowed(s, false, false, x, y) }
 
-// AvgPool computes the means of windows.
-func (p *Pool) AvgPool(s WindowShape, x, y []float32) { p.windowed(s, true, x, y) }
+// AvgPool computes the means of windows, with relu those that are positive and 0 for the others.
+func (p *Pool) AvgPool(s WindowShape, relu bool, x, y []float32) { p.windowed(s, true, relu, x, y) }
 
-func (p *Pool) windowed(s WindowShape, average bool, x, y []float32) {
+func (p *Pool) windowed(s WindowShape, average, relu bool, x, y []float32) {
 	if s.N*s.OutH*s.OutW*s.C == 0 {
 		return
 	}
 	s.check()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.k.poolWindows(s, average, x[:s.N*s.H*s.W*s.C], y[:s.N*s.OutH*s.OutW*s.C])
+	p.k.poolWindows(s, average, relu, x[:s.N*s.H*s.W*s.C], y[:(s.N*s.OutH*s.OutW-1)*s.ldY()+s.C])
 }
 
 // PixelMean computes the means y (n,c) of all pixels of x (n,hw,c), with compensated sums.
@@ -44,13 +50,13 @@ func (p *Pool) PixelMean(n, hw, c int, x, y []float32) {
 	p.k.pixelMean(n, hw, c, x[:n*hw*c], y[:n*c])
 }
 
-func (g *plain) poolWindows(s WindowShape, average bool, x, y []float32) {
+func (g *plain) poolWindows(s WindowShape, average, relu bool, x, y []float32) {
 	g.parallel(s.N*s.OutH, func(r int) {
 		image := x[r/s.OutH*s.H*s.W*s.C:]
 		top, bottom := clip(r%s.OutH, s, s.H)
 		for o := range s.OutW {
 			left, right := clip(o, s, s.W)
-			out := y[(r*s.OutW+o)*s.C:][:s.C]
+			out := y[(r*s.OutW+o)*s.ldY():][:s.C]
 			copy(out, image[(top*s.W+left)*s.C:])
 			for row := top; row < bottom; row++ {
 				for col := left; col < right; col++ {
@@ -71,6 +77,11 @@ func (g *plain) poolWindows(s WindowShape, average bool, x, y []float32) {
 				count := float32((bottom - top) * (right - left))
 				for i := range out {
 					out[i] /= count
+				}
+			}
+			if relu {
+				for i, v := range out {
+					out[i] = act(ReLU, v)
 				}
 			}
 		}

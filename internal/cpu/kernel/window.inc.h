@@ -1,8 +1,8 @@
 // Kernels over windows of pixels.
 
 typedef struct {
-	long n, h, w, c, oh, ow, k, stride, pad;
-	int average;
+	long n, h, w, c, oh, ow, k, stride, pad, ldy;
+	int average, relu;
 	const float *x;
 	float *y;
 	ldm_counter next;
@@ -19,7 +19,8 @@ static INLINE vf window_v(const window_job *j, const float *image, long y0, long
 			else
 				acc = choose((vi)(v > acc) | (vi)(v != v), v, acc);
 		}
-	return j->average ? acc / (float)((y1 - y0) * (x1 - x0)) : acc;
+	if (j->average) acc /= (float)((y1 - y0) * (x1 - x0));
+	return j->relu ? relu_v(acc) : acc;
 }
 
 static void window_task(void *arg, int tid, int threads) {
@@ -31,16 +32,16 @@ static void window_task(void *arg, int tid, int threads) {
 		long y = r % j->oh * j->stride - j->pad, y0 = max_long(y, 0), y1 = min_long(y + j->k, j->h);
 		for (long o = 0; o < j->ow; o++) {
 			long x = o * j->stride - j->pad, x0 = max_long(x, 0), x1 = min_long(x + j->k, j->w);
-			float *out = j->y + (r * j->ow + o) * j->c;
+			float *out = j->y + (r * j->ow + o) * j->ldy;
 			for (long i = 0; i < whole; i += VL) store(out + i, window_v(j, image, y0, y1, x0, x1, i, VL));
 			if (whole < j->c) store_n(out + whole, window_v(j, image, y0, y1, x0, x1, whole, j->c - whole), j->c - whole);
 		}
 	}
 }
 
-static void pool_windows(ldm_pool *pool, const ldm_window_shape *s, int average, const float *x, float *y) {
+static void pool_windows(ldm_pool *pool, const ldm_window_shape *s, int average, int relu, const float *x, float *y) {
 	window_job j = {.n = s->n, .h = s->h, .w = s->w, .c = s->c, .oh = s->out_h, .ow = s->out_w, .k = s->k, .stride = s->stride, .pad = s->pad,
-		.average = average, .x = x, .y = y};
+		.ldy = s->ldy, .average = average, .relu = relu, .x = x, .y = y};
 	pool_run(pool, (long)s->n * s->out_h * s->out_w * s->c * s->k * s->k, window_task, &j);
 }
 

@@ -242,9 +242,9 @@ static void tile_out(const winograd_job *j, long t, long l, long o0, long o1, co
 	long n = t / (j->tiles_x * j->tiles_y), rest = t % (j->tiles_x * j->tiles_y);
 	long y0 = rest / j->tiles_x * j->kind->mh, x0 = rest % j->tiles_x * j->kind->mw;
 	long row = (n * s->out_h + y0) * s->out_w + x0;
-	tile_target g = {.y = j->y + row * j->o, .residual = j->e.residual ? j->e.residual + row * j->o : NULL, .row_stride = s->out_w * j->o,
+	tile_target g = {.y = j->y + row * s->ldy, .residual = j->e.residual ? j->e.residual + row * s->ldy : NULL, .row_stride = (long)s->out_w * s->ldy,
 		.rows = s->out_h - y0, .cols = s->out_w - x0, .e = &j->e, .sample = sample_row(&j->e, row)};
-	j->kind->out(m + l * j->ldm, j->m_plane, &g, o0, o1, j->o);
+	j->kind->out(m + l * j->ldm, j->m_plane, &g, o0, o1, s->ldy);
 }
 
 // The product of one frequency over the tiles of a block, for panels p0..p1. Weights are read from front to back.
