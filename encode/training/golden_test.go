@@ -350,7 +350,7 @@ func TestGoldenObjectives(t *testing.T) {
 }
 
 // nudges is how many roundings of the images TestGoldenSteps tries.
-const nudges = 10
+const nudges = 40
 
 // TestGoldenSteps trains for three batches, the discriminator having an effect from the second one on.
 //
@@ -429,6 +429,9 @@ func (v *vectors) follow(b plan.Backend, rate float64, nudge int) course {
 		for _, pass := range []string{"gen", "disc"} {
 			worst, problems := v.deviation(log, fmt.Sprintf("step%d.%s.", steps, pass), 5e-4)
 			c.terms, c.problems = max(c.terms, worst), append(c.problems, problems...)
+		}
+		if len(c.problems) > 0 {
+			return c // another course, which does not come back
 		}
 	}
 	if steps == 0 || c.trainer.Steps() != int64(steps) {

@@ -77,8 +77,7 @@ func PackConvGradInput(p *Pool, s ConvShape, oihw []float32) (*ConvWeights, erro
 	if n := s.O * s.C * s.KH * s.KW; len(oihw) != n {
 		return nil, fmt.Errorf("convolution weights have %d elements, want %d for (%d,%d,%d,%d)", len(oihw), n, s.O, s.C, s.KH, s.KW)
 	}
-	w := &ConvWeights{parts: s.parts(), shape: s, isa: p.isa}
-	w.shape.N = 0
+	w := &ConvWeights{parts: s.parts(), shape: s.layer(), isa: p.isa}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range w.parts {

@@ -79,13 +79,19 @@ func (w winograd) String() string {
 	return fmt.Sprintf("winograd %dx%d", w.h, w.w)
 }
 
-// algorithm chooses by the layer alone: Winograd for the kernels of winograd.inc.h with stride 1 once the transforms pay, with
-// small tiles, or none, for maps of which large tiles would cover too few to hide the reading of the weights.
+// algorithm chooses by the layer alone: Winograd for the kernels of winograd.inc.h once the transforms pay, with small tiles, or none,
+// for maps of which large tiles would cover too few to hide the reading of the weights.
 func algorithm(s ConvShape) winograd {
-	if s.Stride != 1 || min(s.C, s.O) < 16 {
+	large := s.OutH*s.OutW >= 14*16
+	switch {
+	case min(s.C, s.O) < 16 || s.Stride > 2:
+		return winograd{}
+	case s.Stride == 2:
+		if large && s.KH == 3 && s.KW == 3 {
+			return winograd{3, 3}
+		}
 		return winograd{}
 	}
-	large := s.OutH*s.OutW >= 14*16
 	switch [2]int{s.KH, s.KW} {
 	case [2]int{3, 3}:
 		if !large {

@@ -215,15 +215,13 @@ static INLINE void tile_dw_m(const int m, const winograd_grad_job *j, float g[ed
 static NOINLINE void tile_dw_4(const winograd_grad_job *j, float g[edge_max][3], long o, int add) { tile_dw_m(4, j, g, o, add); }
 static NOINLINE void tile_dw_2(const winograd_grad_job *j, float g[edge_max][3], long o, int add) { tile_dw_m(2, j, g, o, add); }
 
-static void weight_transform(int edge, int taps, transform_g g);
-
 static void winograd_grad_task(void *arg, int tid, int threads) {
 	winograd_grad_job *j = arg;
 	winograd_job *w = &j->t;
 	(void)threads;
 	transform_g exact;
 	float g[edge_max][3];
-	weight_transform(w->eh, 3, exact);
+	point_weights(w->eh, 3, exact);
 	for (int i = 0; i < w->eh; i++)
 		for (int k = 0; k < 3; k++) g[i][k] = exact[i][k];
 	for (long b = 0, first = 0; b < w->blocks; b++) {

@@ -1,4 +1,4 @@
-// Winograd convolution (Lavin and Gray 2016) for kernels with stride 1, in two dimensions or in one.
+// Winograd convolution (Lavin and Gray 2016), in two dimensions or in one.
 //
 // Along an axis, m output pixels come from edge = m + r - 1 input pixels, where r is the kernel's size: an input tile is
 // transformed, each of its frequencies is multiplied by that frequency's C x O matrix (one product over all tiles), and the
@@ -6,12 +6,21 @@
 // pairs +-p and infinity. The pairs are those with the smallest error: for an edge of 6, it is 2.3 times below that of the usual
 // 1 and 2. Weights are transformed in float64 and rounded once.
 //
+// With stride 2 and 3 taps, taps 0 and 2 see the even input pixels of a tile, which makes a convolution with stride 1 and 2 taps, and
+// tap 1 sees the odd ones, each for an output pixel of its own: these are m more frequencies of one weight, edge = 2m + 1 in all.
+//
 // Packed weights: [frequency][panel][C][NR]. Transformed tiles v: [frequency][tile][C], products m: [frequency][tile][O], with
 // rows padded by a cache line and planes an odd number of lines apart, since otherwise all frequencies of a tile would compete
 // for the same cache sets.
 
-// Every kind there is: height and width of the kernel, and of a tile's output. algorithm in native.go chooses among them.
-#define WINOGRAD_KINDS(X) X(3, 3, 4, 4) X(3, 3, 2, 2) X(5, 5, 4, 4) X(1, 7, 1, 4) X(7, 1, 4, 1) X(1, 3, 1, 4) X(3, 1, 4, 1)
+// Every kind there is: height and width of the kernel, and of a tile's output, and the stride. algorithm in native.go chooses among them.
+#define WINOGRAD_KINDS(X)                                                                                                  \
+	X(3, 3, 4, 4, 1) X(3, 3, 2, 2, 1) X(5, 5, 4, 4, 1) X(1, 7, 1, 4, 1) X(7, 1, 4, 1, 1) X(1, 3, 1, 4, 1) X(3, 1, 4, 1, 1) \
+	X(3, 3, 3, 3, 2)
+
+// Pixels of an input tile along an axis, which are as many as frequencies, and how many of these have weights of their own.
+#define EDGE(TAPS, M, STRIDE) (((M) - 1) * (STRIDE) + (TAPS))
+#define DISTINCT(TAPS, M, STRIDE) ((STRIDE) == 1 ? EDGE(TAPS, M, STRIDE) : (M) + 2)
 
 enum { edge_max = 10, out_max = 4, taps_max = 7, kernel_max = 25, tile_max = 64, pairs_max = 4 };
 
@@ -36,7 +45,7 @@ static INLINE vf pair_sum(const int n, const float *q, const vf *d) {
 	return v;
 }
 
-static INLINE void transform_in(const int edge, const vf *d, vf *o) {
+static INLINE void points_in(const int edge, const vf *d, vf *o) {
 	const int pairs = edge / 2 - 1;
 	float q[pairs_max + 1];
 	if (edge == 1) {
@@ -54,13 +63,25 @@ static INLINE void transform_in(const int edge, const vf *d, vf *o) {
 	}
 }
 
+static INLINE void transform_in(const int edge, const int stride, const vf *d, vf *o) {
+	if (stride == 1) {
+		points_in(edge, d, o);
+		return;
+	}
+	const int m = edge / 2;
+	vf even[edge_max];
+	UNROLL for (int k = 0; k <= m; k++) even[k] = d[2 * k];
+	points_in(m + 1, even, o);
+	UNROLL for (int k = 0; k < m; k++) o[m + 1 + k] = d[2 * k + 1];
+}
+
 static INLINE float power(const float x, const int n) {
 	float p = 1;
 	UNROLL for (int i = 0; i < n; i++) p *= x;
 	return p;
 }
 
-static INLINE void transform_out(const int m, const int edge, const vf *d, vf *y) {
+static INLINE void points_out(const int m, const int edge, const vf *d, vf *y) {
 	const int pairs = edge / 2 - 1;
 	if (edge == 1) {
 		y[0] = d[0];
@@ -74,6 +95,15 @@ static INLINE void transform_out(const int m, const int edge, const vf *d, vf *y
 		}
 		y[k] = v;
 	}
+}
+
+static INLINE void transform_out(const int m, const int edge, const int stride, const vf *d, vf *y) {
+	if (stride == 1) {
+		points_out(m, edge, d, y);
+		return;
+	}
+	points_out(m, m + 1, d, y);
+	UNROLL for (int k = 0; k < m; k++) y[k] += d[m + 1 + k];
 }
 
 // Where the output of a tile goes.
@@ -90,49 +120,49 @@ typedef double transform_g[edge_max][taps_max];
 // A kind: how to transform channels c0..c1 of an input tile, whose pixels are at in, into v; how to transform channels o0..o1 of its
 // products p back and finish them; and how to transform the weights of one input channel and wide output channels.
 typedef struct {
-	int kh, kw, mh, mw;
+	int kh, kw, mh, mw, stride;
 	void (*in)(const float *const *in, long c0, long c1, float *v, long plane);
 	void (*out)(const float *p, long plane, const tile_target *g, long o0, long o1, long ld);
 	void (*pack)(transform_g gh, transform_g gw, const double src[kernel_max][NR], int wide, float *dst, long plane);
 } winograd_kind;
 
-static INLINE void tile_in_of(const int eh, const int ew, const float *const *in, long c0, long c1, float *v, long plane) {
+static INLINE void tile_in_of(const int eh, const int ew, const int stride, const float *const *in, long c0, long c1, float *v, long plane) {
 	for (long c = c0; c < c1; c += VL) {
 		vf t[tile_max], d[edge_max], o[edge_max];
 		long n = c1 - c;
 		if (n >= VL) {
 			UNROLL for (int j = 0; j < ew; j++) {
 				UNROLL for (int i = 0; i < eh; i++) d[i] = load(in[i * ew + j] + c);
-				transform_in(eh, d, o);
+				transform_in(eh, stride, d, o);
 				UNROLL for (int i = 0; i < eh; i++) t[i * ew + j] = o[i];
 			}
 		} else {
 			for (int j = 0; j < ew; j++) {
 				for (int i = 0; i < eh; i++) d[i] = load_n(in[i * ew + j] + c, n);
-				transform_in(eh, d, o);
+				transform_in(eh, stride, d, o);
 				for (int i = 0; i < eh; i++) t[i * ew + j] = o[i];
 			}
 		}
 		UNROLL for (int i = 0; i < eh; i++) {
-			transform_in(ew, t + i * ew, o);
+			transform_in(ew, stride, t + i * ew, o);
 			UNROLL for (int j = 0; j < ew; j++) store(v + (i * ew + j) * plane + c, o[j]);
 		}
 	}
 }
 
-static INLINE void tile_out_of(const int mh, const int mw, const int eh, const int ew, const float *p, long plane, const tile_target *g, long o0,
-	long o1, long ld) {
+static INLINE void tile_out_of(const int mh, const int mw, const int eh, const int ew, const int stride, const float *p, long plane,
+	const tile_target *g, long o0, long o1, long ld) {
 	for (long o = o0; o < o1; o += VL) {
 		vf t[edge_max][out_max], d[edge_max], r[out_max];
 		long n = o1 - o;
 		UNROLL for (int i = 0; i < eh; i++) {
 			UNROLL for (int j = 0; j < ew; j++) d[j] = load(p + (i * ew + j) * plane + o);
-			transform_out(mw, ew, d, r);
+			transform_out(mw, ew, stride, d, r);
 			UNROLL for (int j = 0; j < mw; j++) t[i][j] = r[j];
 		}
 		UNROLL for (int j = 0; j < mw; j++) {
 			UNROLL for (int i = 0; i < eh; i++) d[i] = t[i][j];
-			transform_out(mh, eh, d, r);
+			transform_out(mh, eh, stride, d, r);
 			if (j >= g->cols) continue;
 			UNROLL for (int i = 0; i < mh; i++) {
 				if (i >= g->rows) continue;
@@ -169,32 +199,34 @@ static INLINE void pack_of(const int kh, const int kw, const int eh, const int e
 	}
 }
 
-#define WINOGRAD_FUNCTIONS(KH, KW, MH, MW)                                                                                                        \
-	static NOINLINE void tile_in_##KH##x##KW##_##MH##x##MW(const float *const *in, long c0, long c1, float *v, long plane) {                      \
-		tile_in_of(MH + KH - 1, MW + KW - 1, in, c0, c1, v, plane);                                                                               \
+#define WINOGRAD_FUNCTIONS(KH, KW, MH, MW, S)                                                                                                        \
+	static NOINLINE void tile_in_##KH##x##KW##_##MH##x##MW##_##S(const float *const *in, long c0, long c1, float *v, long plane) {                 \
+		tile_in_of(EDGE(KH, MH, S), EDGE(KW, MW, S), S, in, c0, c1, v, plane);                                                                               \
 	}                                                                                                                                             \
-	static NOINLINE void tile_out_##KH##x##KW##_##MH##x##MW(const float *p, long plane, const tile_target *g, long o0, long o1, long ld) {        \
-		tile_out_of(MH, MW, MH + KH - 1, MW + KW - 1, p, plane, g, o0, o1, ld);                                                                   \
+	static NOINLINE void tile_out_##KH##x##KW##_##MH##x##MW##_##S(const float *p, long plane, const tile_target *g, long o0, long o1, long ld) {   \
+		tile_out_of(MH, MW, EDGE(KH, MH, S), EDGE(KW, MW, S), S, p, plane, g, o0, o1, ld);                                                                   \
 	}                                                                                                                                             \
-	static NOINLINE void pack_##KH##x##KW##_##MH##x##MW(transform_g gh, transform_g gw, const double src[kernel_max][NR], int wide, float *dst,   \
+	static NOINLINE void pack_##KH##x##KW##_##MH##x##MW##_##S(transform_g gh, transform_g gw, const double src[kernel_max][NR], int wide, float *dst, \
 		long plane) {                                                                                                                             \
-		pack_of(KH, KW, MH + KH - 1, MW + KW - 1, gh, gw, src, wide, dst, plane);                                                                 \
+		pack_of(KH, KW, DISTINCT(KH, MH, S), DISTINCT(KW, MW, S), gh, gw, src, wide, dst, plane);                                                                 \
 	}
-#define WINOGRAD_KIND(KH, KW, MH, MW) \
-	{KH, KW, MH, MW, tile_in_##KH##x##KW##_##MH##x##MW, tile_out_##KH##x##KW##_##MH##x##MW, pack_##KH##x##KW##_##MH##x##MW},
+#define WINOGRAD_KIND(KH, KW, MH, MW, S)                                                                           \
+	{KH, KW, MH, MW, S, tile_in_##KH##x##KW##_##MH##x##MW##_##S, tile_out_##KH##x##KW##_##MH##x##MW##_##S, \
+		pack_##KH##x##KW##_##MH##x##MW##_##S},
 WINOGRAD_KINDS(WINOGRAD_FUNCTIONS)
 static const winograd_kind winograd_kinds[] = {WINOGRAD_KINDS(WINOGRAD_KIND)};
 
 // The kind for a layer and an algorithm; see ldm.h.
 static const winograd_kind *winograd_kind_of(const ldm_conv_shape *s, int algo) {
 	const winograd_kind *k = winograd_kinds;
-	while (k->kh != s->kh || k->kw != s->kw || k->mh != algo >> 4 || k->mw != (algo & 15)) k++;
+	while (k->kh != s->kh || k->kw != s->kw || k->mh != algo >> 4 || k->mw != (algo & 15) || k->stride != s->stride) k++;
 	return k;
 }
 
 typedef struct {
 	const winograd_kind *kind;
 	int eh, ew, frequencies; // height and width of an input tile
+	int gh, gw;              // of which have weights of their own
 	long tiles, tiles_x, tiles_y, c, o, panels;
 	ldm_pool *pool;
 	const ldm_conv_shape *s;
@@ -211,7 +243,8 @@ typedef struct {
 
 static winograd_job winograd_start(ldm_pool *pool, const ldm_conv_shape *s, int algo) {
 	const winograd_kind *k = winograd_kind_of(s, algo);
-	winograd_job j = {.kind = k, .eh = k->mh + k->kh - 1, .ew = k->mw + k->kw - 1, .pool = pool, .c = s->c, .o = s->o, .s = s};
+	winograd_job j = {.kind = k, .eh = EDGE(k->kh, k->mh, k->stride), .ew = EDGE(k->kw, k->mw, k->stride), .gh = DISTINCT(k->kh, k->mh, k->stride),
+		.gw = DISTINCT(k->kw, k->mw, k->stride), .pool = pool, .c = s->c, .o = s->o, .s = s};
 	j.frequencies = j.eh * j.ew;
 	j.tiles_x = div_up(s->out_w, k->mw);
 	j.tiles_y = div_up(s->out_h, k->mh);
@@ -224,7 +257,7 @@ static void tile_in(const winograd_job *j, long t, long l, long c0, long c1, flo
 	const ldm_conv_shape *s = j->s;
 	const float *in[tile_max];
 	long n = t / (j->tiles_x * j->tiles_y), rest = t % (j->tiles_x * j->tiles_y);
-	long y0 = rest / j->tiles_x * j->kind->mh - s->pad_top, x0 = rest % j->tiles_x * j->kind->mw - s->pad_left;
+	long y0 = rest / j->tiles_x * j->kind->mh * s->stride - s->pad_top, x0 = rest % j->tiles_x * j->kind->mw * s->stride - s->pad_left;
 	int up = s->upsample != 0;
 	long w = s->w >> up, h = s->h >> up;
 	const float *img = j->x + n * h * w * j->c;
@@ -249,12 +282,12 @@ static void tile_out(const winograd_job *j, long t, long l, long o0, long o1, co
 
 // The product of one frequency over the tiles of a block, for panels p0..p1. Weights are read from front to back.
 static void frequency_product(const winograd_job *j, int f, long count, long p0, long p1, const float *v, float *m) {
-	long n = stretch_count(j->c), rows = div_up(count, MR);
+	long n = stretch_count(j->c), rows = div_up(count, MR), g = min_long(f / j->ew, j->gh - 1) * j->gw + min_long(f % j->ew, j->gw - 1);
 	v += f * j->v_plane;
 	m += f * j->m_plane;
 	for (long p = p0; p < p1; p++) {
 		int nv = panel_vectors(j->o, p);
-		const float *panel = j->w + (f * j->panels + p) * j->c * NR;
+		const float *panel = j->w + (g * j->panels + p) * j->c * NR;
 		for (long s = 0; s < n; s++) {
 			long k0 = stretch_start(j->c, s, n), k1 = stretch_start(j->c, s + 1, n), floats = (k1 - k0) * nv * VL;
 			const float *w = panel + k0 * nv * VL;
@@ -347,8 +380,8 @@ typedef struct {
 	ldm_counter next;
 } winograd_pack_job;
 
-// Rows of G for one axis: powers of the point over the product of its distances to the others.
-static void weight_transform(int edge, int taps, transform_g g) {
+// Rows of G for one axis with stride 1: powers of the point over the product of its distances to the others.
+static void point_weights(int edge, int taps, transform_g g) {
 	double p[edge_max] = {0};
 	for (int i = 1; i < edge - 1; i++) p[i] = (i % 2 ? 1 : -1) * pairs_of[edge / 2 - 1][(i - 1) / 2];
 	for (int i = 0; i < edge - 1; i++) {
@@ -361,13 +394,26 @@ static void weight_transform(int edge, int taps, transform_g g) {
 	for (int k = 0; k < taps; k++) g[edge - 1][k] = k == taps - 1;
 }
 
+static void weight_transform(int m, int taps, int stride, transform_g g) {
+	if (stride == 1) {
+		point_weights(m + taps - 1, taps, g);
+		return;
+	}
+	point_weights(m + 1, 2, g);
+	for (int i = 0; i <= m; i++) {
+		g[i][2] = g[i][1];
+		g[i][1] = 0;
+	}
+	for (int k = 0; k < 3; k++) g[m + 1][k] = k == 1;
+}
+
 static void winograd_pack_task(void *arg, int tid, int threads) {
 	winograd_pack_job *j = arg;
 	const winograd_kind *kind = j->kind;
 	(void)tid, (void)threads;
 	transform_g gh, gw;
-	weight_transform(kind->mh + kind->kh - 1, kind->kh, gh);
-	weight_transform(kind->mw + kind->kw - 1, kind->kw, gw);
+	weight_transform(kind->mh, kind->kh, kind->stride, gh);
+	weight_transform(kind->mw, kind->kw, kind->stride, gw);
 	int taps = kind->kh * kind->kw;
 	for (long i; (i = take(&j->next)) < j->panels * j->groups;) {
 		long p = i / j->groups, c0 = j->c * (i % j->groups) / j->groups, c1 = j->c * (i % j->groups + 1) / j->groups;
@@ -393,7 +439,7 @@ static void winograd_pack(ldm_pool *pool, const ldm_conv_shape *s, int algo, con
 
 static long winograd_size(const ldm_conv_shape *s, int algo) {
 	const winograd_kind *k = winograd_kind_of(s, algo);
-	return panel_count(s->o) * NR * s->c * (k->mh + k->kh - 1) * (k->mw + k->kw - 1);
+	return panel_count(s->o) * NR * s->c * DISTINCT(k->kh, k->mh, k->stride) * DISTINCT(k->kw, k->mw, k->stride);
 }
 
 // Convolutions of either kind.
