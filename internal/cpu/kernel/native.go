@@ -83,6 +83,9 @@ func (w winograd) String() string {
 // for maps of which large tiles would cover too few to hide the reading of the weights.
 func algorithm(s ConvShape) winograd {
 	large := s.OutH*s.OutW >= 14*16
+	if s.Stride == 2 {
+		large = s.OutH*s.OutW > 16*16 // tiles have more frequencies
+	}
 	switch {
 	case min(s.C, s.O) < 16 || s.Stride > 2:
 		return winograd{}
