@@ -102,17 +102,25 @@ def write_pictures(data: Path, out: Path, n: int) -> list:
     return folders
 
 
+# Runs a command and prints its peak of resident memory, in kilobytes: until it runs something else, a child counts as large as its parent,
+# which must therefore be small.
+LAUNCHER = """
+import os, sys
+_, status, usage = os.wait4(os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ), 0)
+print("\\n%d" % usage.ru_maxrss, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def timed(command: list, threads: int) -> tuple:
     """Runs a command; returns what it printed last, seconds, and its peak of resident memory in bytes."""
     env = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), GOMAXPROCS=str(threads))
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=compare.HERE)
-    out, err = process.stdout.read(), process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    p = subprocess.run([sys.executable, "-S", "-c", LAUNCHER, *command], capture_output=True, text=True, env=env, cwd=compare.HERE)
     seconds = time.perf_counter() - start
-    if status != 0:
-        raise SystemExit(f"{' '.join(map(str, command))} ended with {os.waitstatus_to_exitcode(status)}:\n{err[-2000:]}")
-    return json.loads(out.strip().splitlines()[-1]), seconds, 1024 * usage.ru_maxrss
+    if p.returncode != 0:
+        raise SystemExit(f"{' '.join(map(str, command))} ended with {p.returncode}:\n{p.stderr[-2000:]}")
+    return json.loads(p.stdout.strip().splitlines()[-1]), seconds, 1024 * int(p.stderr.strip().splitlines()[-1])
 
 
 def features(threads: int, a, weights: Path, inputs: Path, binary: Path) -> dict:
