@@ -126,6 +126,18 @@ func TestFusion(t *testing.T) {
 			x := g.Input("x", 1, 8, 4, 4)
 			return ir.PixelMean(ir.MaxPool(ir.ReLU(conv(g, ir.AvgPool3(ir.ReLU(conv(g, x, "c", 3))), "d", 1)), ir.Pool{Kernel: 3, Stride: 1}))
 		}, "load conv(relu) avg_pool3 linear(relu) max_pool pixel_mean store"},
+		{"averages of fewer channels", func(g *ir.Graph) *ir.Tensor {
+			x := ir.AvgPool3(g.Input("x", 1, 8, 4, 4))
+			return ir.ReLU(ir.Conv2D(x, g.Param("w", 5, 8, 1, 1), g.Param("b", 5), ir.Same(1)))
+		}, "load linear avg_pool3(relu) store"},
+		{"parts of a whole", func(g *ir.Graph) *ir.Tensor {
+			x := conv(g, g.Input("x", 1, 8, 4, 4), "c", 1)
+			return ir.Concat(conv(g, x, "a", 3), conv(g, x, "b", 1), ir.MaxPool(x, ir.Pool{Kernel: 3, Stride: 1, Pad: 1}))
+		}, "load linear conv linear max_pool store"},
+		{"a part with another reader is copied", func(g *ir.Graph) *ir.Tensor {
+			x := conv(g, g.Input("x", 1, 8, 4, 4), "c", 1)
+			return ir.Concat(conv(g, x, "a", 3), x)
+		}, "load linear conv concat store"},
 		{"a residual before the activation keeps it apart", func(g *ir.Graph) *ir.Tensor {
 			x := g.Input("x", 1, 8, 4, 4)
 			return ir.ReLU(ir.Add(conv(g, x, "c", 3), x))
@@ -169,6 +181,42 @@ func TestArenaReuse(t *testing.T) {
 	}
 	if p.FLOP != 20*2*8*8*9*256 {
 		t.Errorf("FLOP %d", p.FLOP)
+	}
+}
+
+// TestSplit lowers a chain for batches that fit in the caches, or in parts, or not even for a single image.
+func TestSplit(t *testing.T) {
+	chain := func(n, side int) *Plan {
+		return lower(t, func(g *ir.Graph) *ir.Tensor {
+			x := g.Input("x", n, 4, side, side)
+			pool := func() *ir.Tensor { return ir.MaxPool(x, ir.Pool{Kernel: 3, Stride: 1, Pad: 1}) }
+			for i := range 3 {
+				name := string(rune('a' + i))
+				x = ir.Concat(ir.Conv2D(x, g.Param(name, 2, 4, 1, 1), nil, ir.Same(1)), ir.Conv2D(pool(), g.Param(name+"2", 2, 4, 3, 3), nil, ir.Same(3)))
+			}
+			return ir.MaxPool(x, ir.Pool{Kernel: side, Stride: side})
+		})
+	}
+	for _, c := range []struct{ n, side, parts int }{{5, 100, 1}, {5, 400, 2}, {3, 1100, 1}} {
+		p, samples := chain(c.n, c.side), 0
+		want := "load " + strings.Repeat(strings.Repeat("linear max_pool conv ", 3), c.parts) + "max_pool store"
+		if got := steps(p); got != want {
+			t.Errorf("%d images of %d: steps\n got %s\nwant %s", c.n, c.side, got, want)
+		}
+		for _, s := range p.Steps {
+			if s.Kind == Linear {
+				samples += s.Out.Shape[0]
+			}
+		}
+		if samples != 3*c.n {
+			t.Errorf("%d images of %d: three products of %d images", c.n, c.side, samples)
+		}
+		if flop := int64(3*c.n*c.side*c.side) * 2 * (2*4 + 2*4*9); p.FLOP != flop {
+			t.Errorf("%d images of %d: %d operations, want %d", c.n, c.side, p.FLOP, flop)
+		}
+	}
+	if in, out := 400*400*4*5, 400*400*4*3; chain(5, 400).ArenaElems >= 2*in+2*out {
+		t.Errorf("an arena of %d although parts of the batch follow each other", chain(5, 400).ArenaElems)
 	}
 }
 
