@@ -38,6 +38,7 @@ type Classifier struct {
 	model    *classifier.Model
 	session  *engine.Session
 	images   preprocess.Config
+	double   *double // in the session's place, if features are computed in double precision
 	identity Identity
 }
 
@@ -119,9 +120,24 @@ func (x *Classifier) Features(inputs []float32, n int) ([][]float32, error) {
 	if err := checkInputs(x, inputs, n); err != nil {
 		return nil, err
 	}
-	return run(x.session, "classifier", n, inputs, x.Taps(), func() (*nn.Graph, error) {
-		return x.model.Config.Graph(n, classifier.Features, classifier.Logits)
-	})
+	if x.double != nil {
+		return x.double.features(inputs, n, x.Taps())
+	}
+	return run(x.session, "classifier", n, inputs, x.Taps(), x.graph(n))
+}
+
+func (x *Classifier) graph(n int) func() (*nn.Graph, error) {
+	return func() (*nn.Graph, error) { return x.model.Config.Graph(n, classifier.Features, classifier.Logits) }
+}
+
+// UseDouble implements [Auditable].
+func (x *Classifier) UseDouble() error {
+	g, err := x.graph(1)()
+	if err != nil {
+		return err
+	}
+	x.double, err = newDouble(g, stored(x.model))
+	return err
 }
 
 // Close implements [Network].

@@ -57,6 +57,32 @@ func drawn(t testing.TB, x Network, n int) (inputs []float32, labels []int) {
 	return inputs, labels
 }
 
+// TestDefaultDouble compares features with those in double precision.
+func TestDefaultDouble(t *testing.T) {
+	x := open(t, 0)
+	const n = 2
+	inputs, _ := drawn(t, x, n)
+	single, err := x.Features(inputs, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.UseDouble(); err != nil {
+		t.Fatal(err)
+	}
+	double, err := x.Features(inputs, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, tap := range x.Taps() {
+		if len(double[i]) != n*tap.D {
+			t.Fatalf("%s: %d values", tap.Name, len(double[i]))
+		}
+		if e := relative(single[i], widened(double[i])); !(e > 0 && e < 1e-5) {
+			t.Errorf("%s: relative error %.1e in single precision", tap.Name, e)
+		}
+	}
+}
+
 // TestDefault names the classes of fresh pictures.
 func TestDefault(t *testing.T) {
 	x := open(t, 0)

@@ -33,7 +33,7 @@ type Inception struct {
 	protocol eval.Protocol
 	model    *inception.Model
 	session  *engine.Session
-	double   *inception.Double // in its place, if features are computed in double precision
+	double   *double // in its place, if features are computed in double precision
 	taps     []Tap
 	identity Identity
 }
@@ -84,10 +84,13 @@ func (x *Inception) graph(n int, taps []inception.Tap) func() (*nn.Graph, error)
 	return func() (*nn.Graph, error) { return inception.Graph(n, taps...) }
 }
 
-// UseDouble computes features in double precision from here on, one picture after the other in plain loops: a minute each is
-// usual. They are rounded once, when they are handed out. For audits.
-func (x *Inception) UseDouble() (err error) {
-	x.double, err = x.model.Double(x.list()...)
+// UseDouble implements [Auditable].
+func (x *Inception) UseDouble() error {
+	g, err := x.graph(1, x.list())()
+	if err != nil {
+		return err
+	}
+	x.double, err = newDouble(g, func(name string, _ int) ([]float64, error) { return x.model.Values(name) })
 	return err
 }
 
@@ -118,30 +121,9 @@ func (x *Inception) Features(inputs []float32, n int) ([][]float32, error) {
 		return nil, err
 	}
 	if x.double != nil {
-		return x.features64(inputs, n)
+		return x.double.features(inputs, n, x.taps)
 	}
 	return run(x.session, "inception", n, inputs, x.taps, x.graph(n, x.list()))
-}
-
-func (x *Inception) features64(inputs []float32, n int) ([][]float32, error) {
-	out := make([][]float32, len(x.taps))
-	for i := range n {
-		y, err := x.double.Run(inputs[i*x.Inputs():][:x.Inputs()])
-		if err != nil {
-			return nil, err
-		}
-		for t, v := range y {
-			for _, f := range v {
-				out[t] = append(out[t], float32(f))
-			}
-		}
-	}
-	for t, v := range out {
-		if err := engine.Finite("features "+x.taps[t].Name, v); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
 }
 
 // Close implements [Network].

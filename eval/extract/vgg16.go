@@ -23,6 +23,7 @@ const vggResize resize.Method = "tf1-bilinear"
 type VGG16 struct {
 	session  *engine.Session
 	model    *lpips.Model
+	double   *double // in the session's place, if features are computed in double precision
 	identity Identity
 }
 
@@ -92,7 +93,20 @@ func (x *VGG16) Features(inputs []float32, n int) ([][]float32, error) {
 	if err := checkInputs(x, inputs, n); err != nil {
 		return nil, err
 	}
+	if x.double != nil {
+		return x.double.features(inputs, n, x.Taps())
+	}
 	return run(x.session, VGG16Name, n, inputs, x.Taps(), func() (*nn.Graph, error) { return lpips.FeatureGraph(n) })
+}
+
+// UseDouble implements [Auditable].
+func (x *VGG16) UseDouble() error {
+	g, err := lpips.FeatureGraph(1)
+	if err != nil {
+		return err
+	}
+	x.double, err = newDouble(g, stored(x.model))
+	return err
 }
 
 // Close implements [Network].

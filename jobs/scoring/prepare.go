@@ -256,19 +256,22 @@ func (e *Evaluation) openNetwork(modelSHA string) error {
 			},
 		})
 	default:
-		var x *extract.Inception
-		x, err = extract.OpenInception(s.Eval.Extractor.Path, p, e.backend, measure.TapsOf(slices.DeleteFunc(slices.Clone(s.Eval.Metrics), spec.Paired)))
-		if err == nil {
-			e.network = x
-			if s.Eval.Extractor.Precision == "float64" {
-				err = x.UseDouble()
-			}
-		}
+		taps := measure.TapsOf(slices.DeleteFunc(slices.Clone(s.Eval.Metrics), spec.Paired))
+		e.network, err = opened(extract.OpenInception(s.Eval.Extractor.Path, p, e.backend, taps))
 	}
 	if err != nil {
 		return fmt.Errorf("extractor: %w", err)
 	}
 	e.closers = append(e.closers, e.network.Close)
+	if s.Eval.Extractor.Precision == "float64" {
+		x, ok := e.network.(extract.Auditable)
+		if !ok {
+			return exitcode.Errorf(exitcode.Internal, "extractor %s: not in double precision", s.Eval.Extractor.Network())
+		}
+		if err := x.UseDouble(); err != nil {
+			return fmt.Errorf("extractor: %w", err)
+		}
+	}
 	e.record.Network, e.record.Taps = e.network.Identity(), e.network.Taps()
 	if c, ok := e.network.(extract.ClassTable); ok {
 		e.record.Classes = c.Classes()

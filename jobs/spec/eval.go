@@ -129,7 +129,7 @@ func (r *Resolved) validateEval() error {
 		{e.MaxFeatures < 100, "spec.eval.max_features", "not at least 100"},
 		{e.Border < 0, "spec.eval.border", "negative"},
 		{slices.Contains(e.Metrics, "lpips") != (e.Perceptual != ""), "spec.eval.perceptual", "the files of the network's weights go with the metric lpips"},
-		{e.Extractor.Precision == "float64" && e.Extractor.Network() != "inception", "spec.eval.extractor.precision", "float64 is for the extractor inception"},
+		{e.Extractor.Precision == "float64" && e.Extractor.Network() == "first-stage", "spec.eval.extractor.precision", "float64 is for networks of features, not for first stages"},
 		{e.SaveStats != "" && !slices.ContainsFunc(e.Metrics, func(m string) bool { return !Paired(m) && NeedsReference(m) }), "spec.eval.save_stats", "no metric has features whose statistics could be kept"},
 		{e.SaveStats != "" && !slices.Contains([]string{".arrow", ".npz", ".pt"}, filepath.Ext(e.SaveStats)), "spec.eval.save_stats", "not a name that ends in .arrow, .npz or .pt"},
 	} {

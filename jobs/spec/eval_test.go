@@ -34,7 +34,7 @@ func TestEval(t *testing.T) {
 		"file of the classifier":     {{"eval.extractor.path", "", "--set"}, {"eval.extractor.name", "classifier", "--set"}, {"eval.metrics", "[accuracy]", "--set"}},
 		"weights of VGG16":           {{"eval.extractor.path", "", "--set"}, {"eval.extractor.name", "vgg16", "--set"}, {"eval.metrics", "[precision]", "--set"}},
 		"inception, not of vgg16":    {{"eval.extractor.name", "vgg16", "--set"}},
-		"float64 is for the extract": {{"eval.extractor.name", "vgg16", "--set"}, {"eval.metrics", "[fid]", "--set"}, {"eval.extractor.precision", "float64", "--set"}},
+		"float64 is for networks":    append([]Setting{{"eval.extractor.name", "first-stage", "--set"}, {"eval.extractor.path", "", "--set"}, {"eval.metrics", "[kid]", "--set"}, {"eval.extractor.precision", "float64", "--set"}}, model...),
 		"meaning for shapes64":       {{"eval.extractor.name", "shapes64", "--set"}, {"eval.metrics", "[accuracy]", "--set"}},
 		"tells classes apart":        {{"eval.metrics", "[accuracy]", "--set"}},
 		"not of first-stage":         append([]Setting{{"eval.extractor.name", "first-stage", "--set"}}, model...),

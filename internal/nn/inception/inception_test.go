@@ -106,7 +106,7 @@ func TestGoldenLayers(t *testing.T) {
 	}
 	feed := map[string][]float64{"image": vectors(t, "inputs_299.safetensors")[protocol+"/"+image].Values(t)}
 	for _, p := range g.Params() {
-		if feed[p.Name], err = m.values(p.Name); err != nil {
+		if feed[p.Name], err = m.Values(p.Name); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -157,7 +157,7 @@ func (m *Model) Close() error {
 
 // Load writes a parameter of the graph into dst.
 func (m *Model) Load(name string, dst []float32) error {
-	v, err := m.values(name)
+	v, err := m.Values(name)
 	if err != nil {
 		return err
 	}
@@ -176,9 +176,9 @@ func (m *Model) View(string) ([]float32, bool) { return nil, false }
 // Release says that a weight will not be read soon.
 func (m *Model) Release(name string) { m.tensors.Release(name) }
 
-// values is a parameter of the graph before it is rounded. With the normalisation y = (x - mean) * s + beta, where
+// Values is a parameter of the graph before it is rounded. With the normalisation y = (x - mean) * s + beta, where
 // s = gamma/sqrt(var+eps), a layer's weight is w*s and its bias beta - mean*s.
-func (m *Model) values(name string) ([]float64, error) {
+func (m *Model) Values(name string) ([]float64, error) {
 	v, err := m.stored(name)
 	if err != nil {
 		return nil, err

@@ -51,8 +51,8 @@ func TestScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range params() {
-		got, err1 := m.values(k.Name)
-		want, err2 := plain.values(k.Name)
+		got, err1 := m.Values(k.Name)
+		want, err2 := plain.Values(k.Name)
 		if err1 != nil || err2 != nil || !slices.Equal(got, want) {
 			t.Fatalf("%s differs: %v, %v", k.Name, err1, err2)
 		}
