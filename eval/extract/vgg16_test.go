@@ -52,8 +52,8 @@ func vgg16(t *testing.T) *lpips.Model {
 	return m
 }
 
-// TestVGG16 compares features with those of torch-fidelity in double precision, and makes the same bits of a picture alone, in a
-// batch, and with another number of threads.
+// TestVGG16 compares features with those of torch-fidelity, which are 1.4e-6 from those in double precision although it was asked for
+// them, and makes the same bits of a picture alone, in a batch, and with another number of threads.
 func TestVGG16(t *testing.T) {
 	if kernel.Detect() == kernel.Generic {
 		t.Skip("takes minutes without C")
