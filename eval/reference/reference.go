@@ -3,8 +3,8 @@
 //
 // Concept: a [Reference] is a normal distribution of features with what is known of their origin. Formats are told apart by
 // content: .npz with mu and sigma (TTUR, pytorch-fid, clean-fid, EDM; the ADM suite's also has mu_s and sigma_s), the caches
-// that torch-fidelity keeps (torch archives with mu and sigma), and the files of package io/stats. Only the last say how they
-// were made.
+// that torch-fidelity keeps (torch archives with mu and sigma), the pickles of EDM2 (with statistics by score, of which those of FID
+// count), and the files of package io/stats. Only the last say how they were made.
 //
 // Data flow: [Open] reads a file; [WriteNPZ] and [Save] write one. Ownership: what is returned is the caller's.
 //
@@ -21,6 +21,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ldm-batch/ldm-batch/eval/linalg"
@@ -36,6 +37,7 @@ import (
 const (
 	NPZ           = "npz"
 	TorchFidelity = "torch-fidelity"
+	EDM2          = "edm2"
 	Statistics    = "statistics"
 )
 
@@ -67,7 +69,10 @@ func Open(path string, want *part.Expect) (*Reference, error) {
 		}
 	case isTorch:
 		r.Format = TorchFidelity
-		err = r.readTorch()
+		err = r.readArrays("", "a torch-fidelity cache has mu and sigma", weights.Open)
+	case len(head) > 0 && head[0] == 0x80: // the first operation of a pickle
+		r.Format = EDM2
+		err = r.readArrays("fid.", "statistics of EDM2 have mu and sigma of fid", weights.OpenArrays)
 	default:
 		r.Format = NPZ
 		err = r.readNPZ()
@@ -119,8 +124,11 @@ func (r *Reference) Rows() int64 {
 			return s.Rows
 		}
 	}
-	if r.Features != nil {
+	switch {
+	case r.Features != nil:
 		return int64(r.Features.N)
+	case r.normal != nil:
+		return int64(r.normal.N)
 	}
 	return 0
 }
@@ -277,16 +285,17 @@ func (r *Reference) distribution(n int, mean, cov []float64, shape []int) (*stat
 	return p, nil
 }
 
-func (r *Reference) readTorch() error {
-	f, err := weights.Open(r.Path, weights.Limits{})
+// readArrays reads the arrays mu and sigma, whose names begin with prefix. Others are told what the file should have.
+func (r *Reference) readArrays(prefix, others string, open func(string, weights.Limits) (*weights.File, error)) error {
+	f, err := open(r.Path, weights.Limits{})
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	read := func(name string) ([]float64, []int, error) {
-		t, ok := f.Lookup(name)
+		t, ok := f.Lookup(prefix + name)
 		if !ok {
-			return nil, nil, exitcode.Errorf(exitcode.Data, "%s: no array %q; a torch-fidelity cache has mu and sigma", r.Path, name)
+			return nil, nil, exitcode.Errorf(exitcode.Data, "%s: no array %q; %s", r.Path, prefix+name, others)
 		}
 		b, err := t.Bytes()
 		if err != nil {
@@ -315,7 +324,13 @@ func (r *Reference) readTorch() error {
 	if err != nil {
 		return err
 	}
-	r.normal, err = r.distribution(0, mean, cov, shape)
+	n := 0 // not known
+	if s, ok := f.Metadata()["num_images"]; ok {
+		if n, err = strconv.Atoi(s); err != nil || n < 2 {
+			return exitcode.Errorf(exitcode.Data, "%s: num_images is %.20q", r.Path, s)
+		}
+	}
+	r.normal, err = r.distribution(n, mean, cov, shape)
 	return err
 }
 

@@ -339,3 +339,49 @@ func TestOpenErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestEDM2 reads what testdata/edm2.py wrote.
+func TestEDM2(t *testing.T) {
+	const path = "testdata/edm2.pkl"
+	r := open(t, path)
+	m := stats.NewMoments(3)
+	if err := m.Add(stats.Features{N: 4, D: 3, Data: []float32{1, 2, 3, 2, 2, 5, 4, 0, 1, 1, 1, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	own, err := m.Normal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := distance(t, own, normal(t, r, "2048", 3)); r.Format != EDM2 || r.Rows() != 4 || d > 1e-14 {
+		t.Errorf("format %s, %d rows, %g from the features' own statistics", r.Format, r.Rows(), d)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaced := func(old, new string) []byte {
+		b := bytes.Replace(slices.Clone(good), []byte(old), []byte(new), 1)
+		if bytes.Equal(b, good) {
+			t.Fatalf("no %q in the file", old)
+		}
+		return b
+	}
+	for name, c := range map[string]struct {
+		file []byte
+		want string
+	}{
+		"another score.pkl": {replaced("\x8c\x03fid", "\x8c\x03kid"), `no array "fid.mu"; statistics of EDM2`},
+		"no pictures.pkl":   {replaced("num_images\x94K\x04", "num_images\x94K\x00"), `num_images is "0"`},
+		"short.pkl":         {good[:len(good)-20], "file of arrays"},
+		"number.pkl":        {[]byte("\x80\x04K\x01."), "in place of a state dict"},
+		"call.pkl":          {[]byte("\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R."), "in place of a state dict"},
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, c.file, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path, nil); err == nil || exitcode.Of(err) != exitcode.Data || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}

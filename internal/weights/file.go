@@ -52,6 +52,7 @@ const (
 	Safetensors = "safetensors"
 	TorchZip    = "torch-zip"
 	TorchLegacy = "torch-legacy"
+	Pickle      = "pickle"
 	Memory      = "memory"
 )
 
@@ -66,15 +67,25 @@ type File struct {
 }
 
 // Open opens a model file of any known format, found by its content. Only headers are read.
-func Open(path string, lim Limits) (*File, error) {
+func Open(path string, lim Limits) (*File, error) { return open("model file", path, lim, read) }
+
+// OpenArrays opens a pickled dictionary of NumPy arrays, as numbers other than those of models are kept. Names are joined by dots.
+func OpenArrays(path string, lim Limits) (*File, error) {
+	return open("file of arrays", path, lim, func(src tensor.Storage, lim Limits) (*File, error) {
+		c, err := torch.ReadPickle(src, torch.Limits{Pickle: lim.Pickle, Tensor: lim.Tensor})
+		return fromTorch(c, Pickle, err)
+	})
+}
+
+func open(what, path string, lim Limits, read func(tensor.Storage, Limits) (*File, error)) (*File, error) {
 	m, err := mapped.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open model file: %w", classed(err))
+		return nil, fmt.Errorf("open %s: %w", what, classed(err))
 	}
 	f, err := read(m, lim)
 	if err != nil {
 		m.Close()
-		return nil, fmt.Errorf("model file %s: %w", path, classed(err))
+		return nil, fmt.Errorf("%s %s: %w", what, path, classed(err))
 	}
 	f.path, f.close = path, m.Close
 	return f, nil

@@ -283,7 +283,7 @@ func isStatistics(path string) (yes, pictures bool, err error) {
 		}
 		defer f.Close()
 		return f.Has("mu") || f.Has("feats"), f.Has("arr_0"), nil
-	case ".pt":
+	case ".pt", ".pkl":
 		return true, false, nil
 	case ".arrow":
 		b := make([]byte, 1<<16)

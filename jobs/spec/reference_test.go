@@ -79,7 +79,7 @@ var about = map[string]string{
 	"spec.sampler.reuse.branch": "skip connection at which the U-Net is cut for reuse: 0 the outermost, which saves most",
 
 	"spec.eval.generated":           "pictures to score: folders, archives, Parquet or Arrow files, finished output folders, .npz with arr_0; several separated by commas",
-	"spec.eval.reference":           "what they are compared with: pictures likewise, or a file of statistics (ours, or .npz of pytorch-fid, clean-fid and the ADM suite, or a cache of torch-fidelity); not needed where only statistics are saved",
+	"spec.eval.reference":           "what they are compared with: pictures likewise, or a file of statistics (ours, .npz of pytorch-fid, clean-fid and the ADM suite, a cache of torch-fidelity, or a .pkl of EDM2); not needed where only statistics are saved",
 	"spec.eval.reference_image":     "column of the reference's images; found by its type when empty",
 	"spec.eval.reference_label":     "column of the reference's labels; found as input.label is when empty",
 	"spec.eval.reconstruct":         "score reconstructions of the reference by the model's first stage (rFID)",

@@ -166,6 +166,15 @@ func ReadLegacy(src Source, lim Limits) (*Checkpoint, error) {
 	return stateDict(object, lim)
 }
 
+// ReadPickle reads a pickled dictionary of NumPy arrays, which no container is around.
+func ReadPickle(src Source, lim Limits) (*Checkpoint, error) {
+	v, _, err := pickle.Decode(src, 0, src.Size(), pickle.Options{Limits: lim.Pickle, Call: calls})
+	if err != nil {
+		return nil, err
+	}
+	return stateDict(v, lim)
+}
+
 // place finds the storages behind the pickles: an int64 element count and the data of each key.
 func place(src Source, pos int64, keys []any, storages map[string]*section, sizes map[string]int64) error {
 	placed := 0
