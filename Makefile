@@ -54,7 +54,7 @@ fuzz-smoke: ## every fuzz target for a short time
 
 docs: build ## generated references
 	bin/ldm-batch gen-docs docs
-	$(GO) test ./jobs/spec -run '^TestSchemaFile$$' -update
+	$(GO) test ./jobs/spec -run '^(TestReference|TestSchemaFile)$$' -update
 
 clean:
 	rm -rf bin demo bench/out

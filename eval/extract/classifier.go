@@ -38,7 +38,7 @@ type Classifier struct {
 	model    *classifier.Model
 	session  *engine.Session
 	images   preprocess.Config
-	double   *double // in the session's place, if features are computed in double precision
+	double   *nn.Double // in the session's place, if features are computed in double precision
 	identity Identity
 }
 
@@ -121,7 +121,7 @@ func (x *Classifier) Features(inputs []float32, n int) ([][]float32, error) {
 		return nil, err
 	}
 	if x.double != nil {
-		return x.double.features(inputs, n, x.Taps())
+		return runDouble(x.double, inputs, n, x.Taps())
 	}
 	return run(x.session, "classifier", n, inputs, x.Taps(), x.graph(n))
 }
@@ -136,7 +136,7 @@ func (x *Classifier) UseDouble() error {
 	if err != nil {
 		return err
 	}
-	x.double, err = newDouble(g, stored(x.model))
+	x.double, err = nn.NewDouble(g, stored(x.model))
 	return err
 }
 

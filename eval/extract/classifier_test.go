@@ -14,6 +14,7 @@ import (
 	"github.com/ldm-batch/ldm-batch/internal/demodata"
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/models/shapes64"
+	"github.com/ldm-batch/ldm-batch/internal/nn"
 	"github.com/ldm-batch/ldm-batch/internal/nn/classifier"
 )
 
@@ -77,7 +78,7 @@ func TestDefaultDouble(t *testing.T) {
 		if len(double[i]) != n*tap.D {
 			t.Fatalf("%s: %d values", tap.Name, len(double[i]))
 		}
-		if e := relative(single[i], widened(double[i])); !(e > 0 && e < 1e-5) {
+		if e := relative(single[i], nn.Widened(double[i])); !(e > 0 && e < 1e-5) {
 			t.Errorf("%s: relative error %.1e in single precision", tap.Name, e)
 		}
 	}

@@ -33,7 +33,7 @@ type Inception struct {
 	protocol eval.Protocol
 	model    *inception.Model
 	session  *engine.Session
-	double   *double // in its place, if features are computed in double precision
+	double   *nn.Double // in its place, if features are computed in double precision
 	taps     []Tap
 	identity Identity
 }
@@ -90,7 +90,7 @@ func (x *Inception) UseDouble() error {
 	if err != nil {
 		return err
 	}
-	x.double, err = newDouble(g, func(name string, _ int) ([]float64, error) { return x.model.Values(name) })
+	x.double, err = nn.NewDouble(g, func(name string, _ int) ([]float64, error) { return x.model.Values(name) })
 	return err
 }
 
@@ -121,7 +121,7 @@ func (x *Inception) Features(inputs []float32, n int) ([][]float32, error) {
 		return nil, err
 	}
 	if x.double != nil {
-		return x.double.features(inputs, n, x.taps)
+		return runDouble(x.double, inputs, n, x.taps)
 	}
 	return run(x.session, "inception", n, inputs, x.taps, x.graph(n, x.list()))
 }

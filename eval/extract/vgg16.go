@@ -23,7 +23,7 @@ const vggResize resize.Method = "tf1-bilinear"
 type VGG16 struct {
 	session  *engine.Session
 	model    *lpips.Model
-	double   *double // in the session's place, if features are computed in double precision
+	double   *nn.Double // in the session's place, if features are computed in double precision
 	identity Identity
 }
 
@@ -94,7 +94,7 @@ func (x *VGG16) Features(inputs []float32, n int) ([][]float32, error) {
 		return nil, err
 	}
 	if x.double != nil {
-		return x.double.features(inputs, n, x.Taps())
+		return runDouble(x.double, inputs, n, x.Taps())
 	}
 	return run(x.session, VGG16Name, n, inputs, x.Taps(), func() (*nn.Graph, error) { return lpips.FeatureGraph(n) })
 }
@@ -105,7 +105,7 @@ func (x *VGG16) UseDouble() error {
 	if err != nil {
 		return err
 	}
-	x.double, err = newDouble(g, stored(x.model))
+	x.double, err = nn.NewDouble(g, stored(x.model))
 	return err
 }
 
