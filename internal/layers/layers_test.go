@@ -44,7 +44,7 @@ var layers = []struct {
 	{"internal/gpu", []string{"internal/plan", "internal/exitcode"}},
 	{"internal/plan", []string{"internal/ir", "internal/exitcode"}},
 	{"internal/ir", nil},
-	{"internal/weights", []string{"internal/exitcode"}},
+	{"internal/weights", []string{"internal/half", "internal/exitcode"}},
 	{"internal/train", []string{"internal/ir", "+internal/weights", "internal/exitcode"}},
 	{"internal/patch", []string{"internal/exitcode"}},
 	{"internal/tile", []string{"internal/engine", "internal/nn", "internal/exitcode"}},
@@ -53,9 +53,10 @@ var layers = []struct {
 	{"internal/models", []string{"+internal/weights"}},
 	{"internal/models/shapes64", nil},
 	{"internal/demodata", []string{"internal/exitcode"}},
+	{"internal/half", nil},
 	{"internal/exitcode", nil},
 
-	{"io", []string{"internal/exitcode"}}, // knows no model
+	{"io", []string{"internal/half", "internal/exitcode"}}, // knows no model
 
 	// For tests only, see testOnly.
 	{"internal/golden", nil},

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/half"
 	"github.com/ldm-batch/ldm-batch/internal/weights/safetensors"
 	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
 	"github.com/ldm-batch/ldm-batch/internal/weights/torch"
@@ -244,7 +245,7 @@ func (c *converter) next() error {
 		case F32:
 			le.PutUint32(b[:], math.Float32bits(f))
 		case F16, BF16:
-			round := tensor.Float32ToHalf
+			round := half.Round
 			if c.to == BF16 {
 				round = tensor.Float32ToBF16
 			}
@@ -269,7 +270,7 @@ func element(b []byte, d DType) float64 {
 	case F32:
 		return float64(math.Float32frombits(le.Uint32(b)))
 	case F16:
-		return float64(tensor.HalfToFloat32(le.Uint16(b)))
+		return float64(half.Float32(le.Uint16(b)))
 	}
 	return float64(math.Float32frombits(uint32(le.Uint16(b)) << 16))
 }

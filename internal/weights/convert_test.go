@@ -15,6 +15,7 @@ import (
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
 	"github.com/ldm-batch/ldm-batch/internal/golden"
+	"github.com/ldm-batch/ldm-batch/internal/half"
 	"github.com/ldm-batch/ldm-batch/internal/weights"
 	"github.com/ldm-batch/ldm-batch/internal/weights/tensor"
 	"github.com/ldm-batch/ldm-batch/internal/weights/weightstest"
@@ -219,8 +220,8 @@ func TestConvertTypes(t *testing.T) {
 			want := float32(v)
 			switch d {
 			case weights.F16:
-				h, _ := tensor.Float32ToHalf(want)
-				want = tensor.HalfToFloat32(h)
+				h, _ := half.Round(want)
+				want = half.Float32(h)
 			case weights.BF16:
 				h, _ := tensor.Float32ToBF16(want)
 				want = math.Float32frombits(uint32(h) << 16)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
+
+	"github.com/ldm-batch/ldm-batch/internal/half"
 )
 
 // arrowValue returns element i of an array as a Go value: nil for null, []any for lists, else as [Kind] says, in memory of its own.
@@ -68,7 +70,7 @@ func arrowScalar(a arrow.Array, i int) (any, error) {
 	case *array.Uint64:
 		return a.Value(i), nil
 	case *array.Float16:
-		return float16(a.Value(i).Uint16()), nil
+		return float64(half.Float32(a.Value(i).Uint16())), nil
 	case *array.Float32:
 		return float64(a.Value(i)), nil
 	case *array.Float64:

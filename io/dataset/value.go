@@ -9,6 +9,8 @@ import (
 
 	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/format"
+
+	"github.com/ldm-batch/ldm-batch/internal/half"
 )
 
 // Kind is the Go type of a column's values in [Row.Values].
@@ -72,7 +74,7 @@ func valueOf(n *node) (Kind, converter) {
 		switch n.LogicalType.Value.(type) {
 		case *format.Float16Type:
 			if n.TypeLength.V == 2 {
-				return KindFloat, func(s scalar) any { return float16(binary.LittleEndian.Uint16(s.bytes)) }
+				return KindFloat, func(s scalar) any { return float64(half.Float32(binary.LittleEndian.Uint16(s.bytes))) }
 			}
 		case *format.UUIDType:
 			if n.TypeLength.V == 16 {
@@ -176,23 +178,6 @@ func decimalText(x *big.Int, scale int) string {
 		s = "-" + s
 	}
 	return s
-}
-
-func float16(h uint16) float64 {
-	sign, exp, frac := 1.0, int(h>>10&31), float64(h&1023)
-	if h>>15 != 0 {
-		sign = -1
-	}
-	switch exp {
-	case 0:
-		return sign * math.Ldexp(frac, -24)
-	case 31:
-		if frac != 0 {
-			return math.NaN()
-		}
-		return math.Inf(int(sign))
-	}
-	return sign * math.Ldexp(frac+1024, exp-25)
 }
 
 func uuidText(b []byte) string {

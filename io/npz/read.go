@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/half"
 )
 
 // File is an open .npz, or an .npy, whose one array is named "".
@@ -293,7 +294,7 @@ func (t Type) float64(b []byte) float64 {
 	case 'f':
 		switch t.Size {
 		case 2:
-			return half(uint16(t.uint(b)))
+			return float64(half.Float32(uint16(t.uint(b))))
 		case 4:
 			return float64(math.Float32frombits(uint32(t.uint(b))))
 		}
@@ -303,22 +304,4 @@ func (t Type) float64(b []byte) float64 {
 	default:
 		return float64(t.uint(b))
 	}
-}
-
-// half widens an IEEE 754 half.
-func half(h uint16) float64 {
-	sign, exp, frac := 1.0, int(h>>10&31), float64(h&1023)
-	if h>>15 != 0 {
-		sign = -1
-	}
-	switch exp {
-	case 0:
-		return sign * math.Ldexp(frac, -24)
-	case 31:
-		if frac != 0 {
-			return math.NaN()
-		}
-		return math.Inf(int(sign))
-	}
-	return sign * math.Ldexp(1024+frac, exp-25)
 }

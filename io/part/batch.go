@@ -7,6 +7,8 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/bitutil"
 	"github.com/apache/arrow/go/v17/arrow/memory"
+
+	"github.com/ldm-batch/ldm-batch/internal/half"
 )
 
 // batch collects the rows of one record batch. Plain columns go through the Arrow builders; the latent goes straight into
@@ -172,7 +174,8 @@ func (b *batch) latent(r *Row) {
 	switch {
 	case has && l.DType == Float16:
 		for _, v := range r.Latent {
-			b.values = binary.NativeEndian.AppendUint16(b.values, half(v))
+			h, _ := half.Round(v) // the writer has checked its range
+			b.values = binary.NativeEndian.AppendUint16(b.values, h)
 		}
 	case has:
 		b.values = append(b.values, arrow.Float32Traits.CastToBytes(r.Latent)...)

@@ -455,38 +455,6 @@ func TestSchemaValidate(t *testing.T) {
 	}
 }
 
-// TestHalf checks every float16, every midpoint between neighbours and the float32 values beside it.
-func TestHalf(t *testing.T) {
-	for h := range uint16(0x7c00) {
-		lo, hi := single(h), single(h+1)
-		if got := half(lo); got != h {
-			t.Fatalf("half(single(%#04x)) = %#04x", h, got)
-		}
-		if got := half(-lo); got != h|0x8000 {
-			t.Fatalf("half(-single(%#04x)) = %#04x", h, got)
-		}
-		if h == 0x7bff {
-			hi = 65536 // what comes after the largest would be
-		}
-		mid := (lo + hi) / 2
-		if got := half(mid); got != h+h&1 {
-			t.Fatalf("midpoint above %#04x went to %#04x, not to the even neighbour", h, got)
-		}
-		if got := half(math.Nextafter32(mid, 0)); got != h {
-			t.Fatalf("below the midpoint above %#04x went to %#04x", h, got)
-		}
-		if got := half(math.Nextafter32(mid, 1e9)); got != h+1 {
-			t.Fatalf("above the midpoint above %#04x went to %#04x", h, got)
-		}
-	}
-	if v := single(half(float32(math.Inf(-1)))); !math.IsInf(float64(v), -1) {
-		t.Errorf("-Inf became %v", v)
-	}
-	if v := single(half(float32(math.NaN()))); v == v {
-		t.Errorf("NaN became %v", v)
-	}
-}
-
 func TestReasons(t *testing.T) {
 	var ta tally
 	for i := range 3000 {

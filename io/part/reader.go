@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"github.com/ldm-batch/ldm-batch/internal/exitcode"
+	"github.com/ldm-batch/ldm-batch/internal/half"
 )
 
 // Expect is what is known of a part before it is opened.
@@ -265,7 +266,7 @@ func (r *Reader) latents(rows []Row, col arrow.Array) error {
 	case *array.Float16:
 		values = make([]float32, v.Len())
 		for i, h := range v.Values() {
-			values[i] = single(h.Uint16())
+			values[i] = half.Float32(h.Uint16())
 		}
 	default:
 		return fmt.Errorf("elements of type %T", leaf)
