@@ -81,11 +81,3 @@ func TestAverageDecay(t *testing.T) {
 		}
 	}
 }
-
-func TestClipFactor(t *testing.T) {
-	for _, c := range []struct{ norm, limit, want float64 }{{10, 0, 1}, {0.5, 1, 1}, {2, 1, 1 / (2 + 1e-6)}, {0, 1, 1}} {
-		if got := ClipFactor(c.norm, c.limit); got != c.want {
-			t.Errorf("factor %v for norm %v and limit %v, want %v", got, c.norm, c.limit, c.want)
-		}
-	}
-}

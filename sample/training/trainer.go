@@ -134,17 +134,8 @@ func (t *Trainer) Memory(s Size) (int64, error) {
 // Step is one step of the optimiser with the mean of the gradients that were added. The norm is that of the gradient before it is
 // clipped. A gradient that is not finite is an error of class internal that names the parameter; nothing has changed then.
 func (t *Trainer) Step(rate float64) (norm float64, err error) {
-	if t.batches == 0 {
-		return 0, exitcode.Errorf(exitcode.Internal, "a step without a batch")
-	}
-	if t.batches > 1 {
-		t.params.ScaleGrad(1 / float64(t.batches))
-	}
-	if norm, err = t.params.GradNorm(); err != nil {
+	if norm, err = train.Mean(t.params, t.batches, t.o.Clip); err != nil {
 		return norm, err
-	}
-	if f := train.ClipFactor(norm, t.o.Clip); f < 1 {
-		t.params.ScaleGrad(f)
 	}
 	t.batches = 0
 	t.steps++
